@@ -1,0 +1,110 @@
+import { join } from "node:path";
+import YAML, { isMap, LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
+import { Failure } from "../kit/failure.js";
+import type { Files } from "../sys/files.js";
+import { cidr, key } from "../wire/schema.js";
+
+/**
+ * The administrator's configuration: config.yaml (may be shown to anyone) and credentials.yaml (mode 0600).
+ * Both are checked whole before use; an error names the file, the line and what was expected.
+ */
+export const hostDefaults = z
+  .strictObject({
+    storage: z.string(),
+    template: z.string(),
+    templateStorage: z.string(),
+    bridge: z.string(),
+    vlan: z.number().int().min(1).max(4094),
+    ip: z.string(),
+    gateway: z.string(),
+    ip6: z.string(),
+    cores: z.number().int().min(1),
+    memory: z.number().int().min(128),
+    disk: z.number().min(1),
+    pool: z.string(),
+    dataPlane: z.enum(["auto", "kernel", "userspace"]),
+    allowLan: z.array(cidr),
+    /** The public address or name that the router forwards udp/51820 and tcp/443 from; found by asking when absent. */
+    publicAddress: z.string(),
+    whoami: z.array(z.url()),
+  })
+  .partial();
+
+export const hostEntry = z.strictObject({
+  url: z.url({ protocol: /^https$/ }),
+  /** SHA-256 of the certificate, colon-separated upper-case hex, as the Proxmox GUI shows it. */
+  fingerprint: z.string().regex(/^(?:[0-9A-F]{2}:){31}[0-9A-F]{2}$/, "must be 32 hex pairs with colons"),
+  pveNode: z.string().optional(),
+  /** Either a user that logs in with a password, or a token id `user@realm!token`. */
+  login: z
+    .string()
+    .regex(/^[^@\s]+@[a-z][a-z0-9.\-_]+(?:![A-Za-z][A-Za-z0-9.\-_]+)?$/, "must be user@realm or user@realm!token"),
+  defaults: hostDefaults.default({}),
+});
+export type HostEntry = z.infer<typeof hostEntry>;
+
+export const configSchema = z.strictObject({
+  hosts: z.record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), hostEntry).default({}),
+  coordinator: z
+    .strictObject({
+      /** What devices dial. */
+      urls: z.array(z.url({ protocol: /^https$/ })).min(1),
+      /** What this machine dials to administer it, tried in order. */
+      adminUrls: z.array(z.url({ protocol: /^https$/ })).min(1),
+      publicKey: key,
+      tlsFingerprint: z.string(),
+    })
+    .optional(),
+});
+export type Config = z.infer<typeof configSchema>;
+
+export const credentialsSchema = z.strictObject({
+  /** Per host: the password of a user, or the secret of a token. */
+  hosts: z.record(z.string(), z.strictObject({ secret: z.string() })).default({}),
+  coordinator: z.strictObject({ adminToken: z.string() }).optional(),
+});
+export type Credentials = z.infer<typeof credentialsSchema>;
+
+export const configPath = (folder: string): string => join(folder, "config.yaml");
+export const credentialsPath = (folder: string): string => join(folder, "credentials.yaml");
+
+export async function readConfig(files: Files, folder: string): Promise<Config> {
+  return parseFile(configPath(folder), await files.readText(configPath(folder)), configSchema);
+}
+
+export async function readCredentials(files: Files, folder: string): Promise<Credentials> {
+  return parseFile(credentialsPath(folder), await files.readText(credentialsPath(folder)), credentialsSchema);
+}
+
+export async function writeConfig(files: Files, folder: string, config: Config): Promise<void> {
+  await files.write(configPath(folder), YAML.stringify(configSchema.parse(config)), { mode: 0o644 });
+}
+
+export async function writeCredentials(files: Files, folder: string, credentials: Credentials): Promise<void> {
+  await files.write(credentialsPath(folder), YAML.stringify(credentialsSchema.parse(credentials)), { mode: 0o600 });
+}
+
+/** Parses YAML against a schema; the Failure `config-invalid` names file and line, never a value. */
+export function parseFile<T>(path: string, text: string | undefined, schema: z.ZodType<T>): T {
+  const lines = new LineCounter();
+  const document = parseDocument(text ?? "{}", { lineCounter: lines });
+  const broken = document.errors[0];
+  if (broken !== undefined) throw invalid(path, lines.linePos(broken.pos[0]).line, broken.code);
+  const parsed = schema.safeParse(document.toJS() ?? {});
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const where = (issue?.path ?? []).map((part) => (typeof part === "symbol" ? String(part) : part));
+  let node = document.getIn(where, true);
+  for (let depth = where.length - 1; node === undefined && depth >= 0; depth--)
+    node = document.getIn(where.slice(0, depth), true);
+  const range = isMap(node) || (node !== null && typeof node === "object" && "range" in node) ? node.range : undefined;
+  const offset = Array.isArray(range) ? Number(range[0]) : 0;
+  throw invalid(path, lines.linePos(offset).line, `${where.join(".") || "the file"}: ${issue?.message ?? "invalid"}`);
+}
+
+function invalid(path: string, line: number, reason: string): Failure {
+  return new Failure("config-invalid", `${path} line ${line}: ${reason}`, {
+    advice: `correct line ${line} of ${path}, or move the file away to start afresh`,
+  });
+}

@@ -1,0 +1,68 @@
+import { z } from "zod";
+import { deviceName, ip, role } from "./schema.js";
+
+/**
+ * The coordinator's HTTP API under /api/v1, on the admin socket (no token: the socket's mode is the right) and over
+ * HTTPS with `Authorization: Bearer TOKEN`. Errors are application/problem+json (RFC 9457) with `code` and `advice`.
+ *
+ *   GET    /api/v1/status              → coordinatorStatus
+ *   POST   /api/v1/keys                keyRequest → createdKey
+ *   GET    /api/v1/keys                → { keys: keyInfo[] }
+ *   DELETE /api/v1/keys/:id
+ *   GET    /api/v1/devices             → { devices: deviceInfo[] }
+ *   POST   /api/v1/devices/:id/revoke  (id or name) → deviceInfo; connected peers have been told when it answers
+ *   DELETE /api/v1/devices/:id         forgets it: revokes first, frees the name
+ */
+export const API_PREFIX = "/api/v1";
+
+export const coordinatorStatus = z.object({
+  version: z.string(),
+  publicKey: z.string(),
+  urls: z.array(z.string()),
+  devices: z.number().int(),
+  online: z.number().int(),
+  startedAtMs: z.number(),
+});
+export type CoordinatorStatus = z.infer<typeof coordinatorStatus>;
+
+export const KEY_LIFETIME_MS_DEFAULT = 15 * 60_000;
+export const KEY_LIFETIME_MS_MAX = 90 * 24 * 3_600_000;
+
+export const keyRequest = z.strictObject({
+  role,
+  lifetimeMs: z.number().int().min(1_000).max(KEY_LIFETIME_MS_MAX).default(KEY_LIFETIME_MS_DEFAULT),
+  /** The name the device gets; without it, the one the device asks for. */
+  name: deviceName.optional(),
+  reusable: z.boolean().default(false),
+});
+export type KeyRequest = z.input<typeof keyRequest>;
+
+export const keyInfo = z.object({
+  id: z.string(),
+  role,
+  name: z.string().optional(),
+  reusable: z.boolean(),
+  createdAtMs: z.number(),
+  expiresAtMs: z.number(),
+  state: z.enum(["valid", "used", "expired", "revoked"]),
+});
+export type KeyInfo = z.infer<typeof keyInfo>;
+/** The join key itself is shown this once. */
+export const createdKey = keyInfo.extend({ joinKey: z.string() });
+export type CreatedKey = z.infer<typeof createdKey>;
+
+export const deviceInfo = z.object({
+  id: z.string(),
+  name: z.string(),
+  role,
+  publicKey: z.string(),
+  addresses: z.array(ip),
+  routes: z.array(z.string()),
+  endpoints: z.array(z.string()),
+  online: z.boolean(),
+  agentVersion: z.string(),
+  createdAtMs: z.number(),
+  lastSeenAtMs: z.number().optional(),
+  revokedAtMs: z.number().optional(),
+});
+export type DeviceInfo = z.infer<typeof deviceInfo>;

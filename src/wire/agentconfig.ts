@@ -1,0 +1,40 @@
+import { z } from "zod";
+import { cidr, deviceName, key, role } from "./schema.js";
+
+/** /etc/exitnode/agent.yaml: what a device's agent is told by whoever installed it. */
+export const agentConfig = z.strictObject({
+  name: deviceName,
+  role,
+  coordinator: z.strictObject({
+    /** Tried in turn; https://host[:port]. The channel inside authenticates by key, so the certificate may be any. */
+    urls: z
+      .array(z.url({ protocol: /^https$/ }))
+      .min(1)
+      .max(8),
+    publicKey: key,
+  }),
+  interface: z
+    .string()
+    .regex(/^[a-z][a-z0-9]{0,14}$/)
+    .default("exn0"),
+  listenPort: z.number().int().min(0).max(65_535).default(51_820),
+  dataPlane: z.enum(["auto", "kernel", "userspace"]).default("auto"),
+  /** The port of this device that a router forwards from its public address; then that address is a candidate. */
+  forwardedPort: z.number().int().min(1).max(65_535).optional(),
+  /** Services that answer a GET with the caller's address in plain text; asked over IPv4 and IPv6. */
+  whoami: z.array(z.url()).max(8).default([]),
+  /** Exit node: private ranges that tunnel users may reach nevertheless. */
+  allowLan: z.array(cidr).max(64).default([]),
+});
+export type AgentConfig = z.infer<typeof agentConfig>;
+
+/** Where a device's files are, below the three roots that EXITNODE_ETC, EXITNODE_VAR and EXITNODE_RUN move. */
+export const DEVICE_FILES = {
+  config: "agent.yaml", // etc
+  joinKey: "join.key", // var, removed once the device is in
+  machineKey: "machine.key", // var, mode 0600: proves this machine to the coordinator
+  wireguardKey: "wireguard.key", // var, mode 0600
+  map: "map.json", // var: the last network map
+  choice: "choice.json", // var: the exit node in use
+  socket: "agent.sock", // run: the local status socket
+} as const;

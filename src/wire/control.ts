@@ -1,0 +1,75 @@
+import { z } from "zod";
+import { ENDPOINTS_MAX, networkMap } from "./map.js";
+import { cidr, deviceName, ip, key } from "./schema.js";
+
+/**
+ * The control channel: JSON messages, each one transport message of a Noise_IK_25519_ChaChaPoly_BLAKE2s session
+ * (see noise.ts) in one binary WebSocket frame at CONTROL_PATH.
+ *
+ *   device → coordinator  hello            first; with a join secret when the device is new
+ *   coordinator → device  welcome | refused, then map, and map again on every change
+ *   device → coordinator  report           endpoints and offers changed
+ *   either way            ping → pong      PING_INTERVAL_MS; silence for SILENCE_MAX_MS ends the connection
+ */
+export const CONTROL_PATH = "/control";
+export const CONTROL_VERSION = 1;
+/** Bound in the first Noise message: a different protocol on the same keys cannot be confused with this one. */
+export const CONTROL_PROLOGUE = "exitnode control 1";
+export const MESSAGE_BYTES_MAX = 4 * 1024 * 1024;
+export const PING_INTERVAL_MS = 15_000;
+export const SILENCE_MAX_MS = 40_000;
+
+/** What a device tells about itself; sent whole each time. */
+export const deviceReport = z.object({
+  /** address:port, most promising first. */
+  endpoints: z.array(z.string().max(64)).max(ENDPOINTS_MAX),
+  /** Routes it offers; the coordinator approves them by role. */
+  routes: z.array(cidr).max(64),
+  resolvers: z.array(ip).max(4),
+});
+export type DeviceReport = z.infer<typeof deviceReport>;
+
+export const toCoordinator = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("hello"),
+    version: z.number().int(),
+    agentVersion: z.string().max(64),
+    /** Wanted name; the coordinator appends -2, -3 … when a device's is taken and refuses when an exit node's is. */
+    name: deviceName,
+    /** The WireGuard public key. */
+    publicKey: key,
+    /** The secret of a join key; absent once the machine key is known. */
+    joinSecret: z.string().max(128).optional(),
+    report: deviceReport,
+  }),
+  z.object({ type: z.literal("report"), report: deviceReport }),
+  z.object({ type: z.literal("ping"), sentAt: z.number() }),
+  z.object({ type: z.literal("pong"), sentAt: z.number() }),
+]);
+export type ToCoordinator = z.infer<typeof toCoordinator>;
+
+/** Why a device is not let in; `final` ones are not retried. */
+export const REFUSALS = {
+  "join-key-required": "this device is not known, and it brought no join key",
+  "join-key-unknown": "the join key is not one of this coordinator's, or was revoked",
+  "join-key-expired": "the join key has expired",
+  "join-key-used": "the join key was used already",
+  "name-taken": "an exit node of that name exists",
+  "device-revoked": "this device was revoked",
+  "version-unsupported": "the control protocol's version is not spoken here",
+  full: "the coordinator holds as many devices as it may",
+} as const;
+export type Refusal = keyof typeof REFUSALS;
+
+export const toDevice = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("welcome"), deviceId: z.string(), coordinatorVersion: z.string() }),
+  z.object({
+    type: z.literal("refused"),
+    code: z.enum(Object.keys(REFUSALS) as [Refusal, ...Refusal[]]),
+    message: z.string(),
+  }),
+  z.object({ type: z.literal("map"), map: networkMap }),
+  z.object({ type: z.literal("ping"), sentAt: z.number() }),
+  z.object({ type: z.literal("pong"), sentAt: z.number() }),
+]);
+export type ToDevice = z.infer<typeof toDevice>;

@@ -1,0 +1,37 @@
+import { z } from "zod";
+import { cidr, deviceName, ip, key, role } from "./schema.js";
+
+/**
+ * The network map: what a device needs to know. The coordinator sends a whole map on every change; a device
+ * keeps the last one on disk and runs on it while the coordinator is away.
+ */
+export const PEERS_MAX = 4_096;
+export const ENDPOINTS_MAX = 16;
+
+export const mapPeer = z.object({
+  id: z.string().max(64),
+  name: deviceName,
+  role,
+  publicKey: key,
+  /** The peer's own tunnel addresses, IPv4 first. */
+  addresses: z.array(ip).max(4),
+  /** Approved routes beyond its own addresses; an exit node has 0.0.0.0/0 and, when it has IPv6, ::/0. */
+  routes: z.array(cidr).max(64),
+  /** Where it may be reached, most promising first. Empty: it has to call us. */
+  endpoints: z.array(z.string()).max(ENDPOINTS_MAX),
+  /** Resolvers that answer through this exit node. */
+  resolvers: z.array(ip).max(4),
+  online: z.boolean(),
+});
+export type MapPeer = z.infer<typeof mapPeer>;
+
+export const networkMap = z.object({
+  /** Grows with every change of this device's map. */
+  seq: z.number().int().nonnegative(),
+  self: z.object({ id: z.string().max(64), name: deviceName, role, addresses: z.array(ip).max(4) }),
+  /** The whole network's ranges: what a device routes to the tunnel whatever exit it uses. */
+  ranges: z.array(cidr).max(4),
+  mtu: z.number().int().min(1280).max(9000),
+  peers: z.array(mapPeer).max(PEERS_MAX),
+});
+export type NetworkMap = z.infer<typeof networkMap>;

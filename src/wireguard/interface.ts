@@ -1,0 +1,52 @@
+import type { Endpoint } from "../kit/endpoint.js";
+import type { Cidr } from "../kit/ip.js";
+import type { Key } from "../kit/key.js";
+import type { Millis } from "../kit/time.js";
+
+/** What a WireGuard interface should be: one value for the kernel backend and for the userspace engine. */
+export type WantInterface = {
+  readonly name: string;
+  readonly privateKey: Key;
+  readonly listenPort: number;
+  readonly mtu: number;
+  /** Set on every datagram the interface sends, so that policy routing can exempt it; 0 is none. */
+  readonly fwmark: number;
+  readonly peers: readonly WantPeer[];
+};
+
+export type WantPeer = {
+  readonly publicKey: Key;
+  readonly presharedKey?: Key;
+  /** Where to send until the peer is heard from elsewhere; a later authenticated datagram moves it (roaming). */
+  readonly endpoint?: Endpoint;
+  readonly allowedIps: readonly Cidr[];
+  /** 0 is off. */
+  readonly persistentKeepaliveSeconds: number;
+};
+
+export type InterfaceState = {
+  readonly name: string;
+  readonly listenPort: number;
+  readonly peers: readonly PeerState[];
+  /** Missing offloads and the like, in words for `status`. */
+  readonly warnings: readonly string[];
+};
+
+export type PeerState = {
+  readonly publicKey: Key;
+  readonly endpoint?: Endpoint;
+  /** Age of the last completed handshake; undefined when there was none. */
+  readonly lastHandshakeAgeMs?: Millis;
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+};
+
+/** Kernel WireGuard and the userspace engine are interchangeable: both pass one contract suite. */
+export interface Backend {
+  readonly kind: "kernel" | "userspace";
+  /** Makes the interface match, creating it when absent; an equal value changes nothing, sessions of kept peers live on. */
+  set(want: WantInterface): Promise<void>;
+  state(): Promise<InterfaceState>;
+  /** Removes the interface. */
+  close(): Promise<void>;
+}
