@@ -1,6 +1,6 @@
 // Builds the project. `dev`: every source and test, one file each, into build/ (or $EXN_BUILD), for the tests.
 // `ship`: the bundles of dist/ that are installed and pushed.
-import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -22,13 +22,32 @@ async function dev(outdir) {
   await build({ entryPoints, outdir, outbase: ".", format: "esm", platform: "node", target: "node20", sourcemap: true });
 }
 
+// libsql looks for its native part in node_modules, which the coordinator's machine does not have: in a bundle with
+// `besideLibsql` it is libsql.node in the bundle's own folder.
+const libsqlBeside = {
+  name: "libsql-beside",
+  setup(plugin) {
+    plugin.onResolve({ filter: /^@neon-rs\/load$/ }, () => ({ path: "libsql-beside", namespace: "libsql-beside" }));
+    plugin.onLoad({ filter: /.*/, namespace: "libsql-beside" }, () => ({
+      contents: "module.exports = { load: () => require('./libsql.node'), currentTarget: () => '' };",
+      loader: "js",
+    }));
+    plugin.onResolve({ filter: /^\.\/libsql\.node$/ }, ({ path }) => ({ path, external: true }));
+    plugin.onEnd(() => {
+      const libc = process.report.getReport().header.glibcVersionRuntime === undefined ? "musl" : "gnu";
+      copyFileSync(`node_modules/@libsql/linux-${process.arch}-${libc}/index.node`, "dist/libsql.node");
+    });
+  },
+};
+
 const BUNDLES = [
   { entry: "src/main.ts", out: "dist/exitnode.js", minify: true },
+  { entry: "src/coordinatormain.ts", out: "dist/coordinator.js", minify: true, besideLibsql: true },
 ];
 
 async function ship() {
   rmSync("dist", { recursive: true, force: true });
-  for (const { entry, out, minify } of BUNDLES) {
+  for (const { entry, out, minify, besideLibsql } of BUNDLES) {
     await build({
       entryPoints: [entry],
       outfile: out,
@@ -39,7 +58,10 @@ async function ship() {
       minify,
       keepNames: true,
       legalComments: "linked",
-      external: ["koffi", "libsql", "cpu-features"],
+      external: ["koffi", "cpu-features", ...(besideLibsql ? [] : ["libsql"])],
+      plugins: besideLibsql ? [libsqlBeside] : [],
+      // libsql asks `@neon-rs/load` for its native part only when this is set.
+      define: besideLibsql ? { "process.env.LIBSQL_JS_DEV": "'1'", __dirname: "'.'" } : {},
       loader: { ".node": "empty" },
       banner: {
         js: "#!/usr/bin/env node\nimport { createRequire as exnRequire } from 'node:module';const require = exnRequire(import.meta.url);",

@@ -33,6 +33,8 @@ export const agentStatus = z.object({
     connected: z.boolean(),
     /** Why not, in words. */
     reason: z.string().optional(),
+    /** The code of a refusal that will not be tried again. */
+    refusal: z.string().optional(),
     /** Age of the map in force. */
     mapAgeMs: z.number().optional(),
     mapSeq: z.number().optional(),

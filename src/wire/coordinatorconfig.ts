@@ -13,6 +13,8 @@ export const coordinatorConfig = z.strictObject({
   /** Tunnel addresses are taken from this IPv4 range; the IPv6 ULA /48 is made at the store's birth. */
   ipv4: cidr.default("100.64.0.0/10" as never),
   mtu: z.number().int().min(1280).max(9000).default(1280),
+  /** Told to the devices: services that answer a GET with the caller's address in plain text. */
+  whoami: z.array(z.url()).max(8).default([]),
   /** Lower-case hex SHA-256 of the admin token (32 random bytes, base64url). */
   adminTokenSha256: z.string().regex(/^[0-9a-f]{64}$/),
 });

@@ -32,6 +32,8 @@ export const networkMap = z.object({
   /** The whole network's ranges: what a device routes to the tunnel whatever exit it uses. */
   ranges: z.array(cidr).max(4),
   mtu: z.number().int().min(1280).max(9000),
+  /** Services that answer a GET with the caller's address in plain text. */
+  whoami: z.array(z.url()).max(8).optional(),
   peers: z.array(mapPeer).max(PEERS_MAX),
 });
 export type NetworkMap = z.infer<typeof networkMap>;

@@ -1,0 +1,83 @@
+import { z } from "zod";
+import { Failure } from "../kit/failure.js";
+import {
+  type HostNet,
+  type ObservedHostNet,
+  type Previous,
+  planHostNet,
+  previousOf,
+  type Step,
+} from "../netconf/hostnet.js";
+import { type Observation, type Output, observeHostNet, readHostNet } from "../netconf/hostnetobserve.js";
+import type { Exec } from "../sys/exec.js";
+import type { Files } from "../sys/files.js";
+import type { AgentConfig } from "../wire/agentconfig.js";
+import type { NetworkMap } from "../wire/map.js";
+import { tryJson } from "../wire/schema.js";
+import { type Choice, exitOf, exitResolver, FWMARK, tunnelRoutes } from "./desired.js";
+
+/** Makes the machine's routes, rules and DNS match, and gives them back. */
+export type NetworkParts = {
+  readonly exec: Exec;
+  readonly files: Files;
+  readonly folders: { readonly var: string };
+  readonly uid: number | undefined;
+};
+
+/** What was there before us: kept on disk, for the undo may be another process's, after a crash. */
+const PREVIOUS_FILE = "network-before.json";
+const previousFile = z.object({ rpFilterAll: z.number().int().optional() });
+
+export async function setNetwork(
+  parts: NetworkParts,
+  config: AgentConfig,
+  map: NetworkMap,
+  choice: Choice,
+): Promise<void> {
+  await reach(parts, config.interface, {
+    device: config.interface,
+    mtu: map.mtu,
+    addresses: map.self.addresses,
+    routes: tunnelRoutes(map, choice),
+    everything: choice.exit !== undefined,
+    fwmark: FWMARK,
+    uid: parts.uid,
+    escapes: [],
+    resolver: exitResolver(exitOf(map, choice)),
+  });
+}
+
+/** Everything of ours is gone afterwards; safe to repeat. */
+export async function clearNetwork(parts: NetworkParts, config: Pick<AgentConfig, "interface">): Promise<void> {
+  await reach(parts, config.interface, undefined);
+  await parts.files.remove(`${parts.folders.var}/${PREVIOUS_FILE}`);
+}
+
+async function reach(parts: NetworkParts, device: string, want: HostNet | undefined): Promise<void> {
+  const observed = await observe(parts, device);
+  const previous = previousOf(want, observed);
+  if (want !== undefined && JSON.stringify(previous) !== JSON.stringify(observed.previous))
+    await parts.files.write(`${parts.folders.var}/${PREVIOUS_FILE}`, `${JSON.stringify(previous)}\n`);
+  for (const step of planHostNet(want, observed)) await run(parts.exec, step);
+}
+
+async function observe({ exec, files, folders }: NetworkParts, device: string): Promise<ObservedHostNet> {
+  const entries = await Promise.all(
+    observeHostNet(device).map(async ({ name, argv }) => [name, await exec.run(argv)] as const),
+  );
+  const previous: Previous = readPrevious(await files.readText(`${folders.var}/${PREVIOUS_FILE}`));
+  return readHostNet(device, Object.fromEntries(entries) as Record<Observation, Output>, previous);
+}
+
+function readPrevious(text: string | undefined): Previous {
+  const parsed = previousFile.safeParse(tryJson(text ?? ""));
+  return parsed.success && parsed.data.rpFilterAll !== undefined ? { rpFilterAll: parsed.data.rpFilterAll } : {};
+}
+
+async function run(exec: Exec, { argv, input, why }: Step): Promise<void> {
+  const ran = await exec.run(argv, input === undefined ? {} : { input });
+  if (ran.exitCode !== 0)
+    throw new Failure("network-not-set", `${argv.join(" ")} (${why}) failed: ${ran.stderr.trim().slice(0, 300)}`, {
+      advice: "exitnode down restores the machine's own routing",
+    });
+}

@@ -1,0 +1,71 @@
+import { join } from "node:path";
+import { Failure } from "../kit/failure.js";
+import type { Millis } from "../kit/time.js";
+import { askLine } from "../sys/localsocket.js";
+import { DEVICE_FILES } from "../wire/agentconfig.js";
+import {
+  type AgentRequest,
+  type AgentStatus,
+  agentAnswer,
+  agentStatus,
+  type WhoamiAnswer,
+  whoamiAnswer,
+} from "../wire/agentsocket.js";
+import { parseWith } from "../wire/schema.js";
+import type { Paths } from "./paths.js";
+
+/** Asking this machine's agent over its local socket. */
+
+const ANSWER_TIMEOUT_MS: Millis = 20_000;
+
+/** Undefined when no agent runs here. */
+export async function tryAgentStatus(paths: Paths): Promise<AgentStatus | undefined> {
+  const value = await ask(paths, { do: "status" });
+  return value === undefined ? undefined : parseWith(agentStatus, value, "the agent's status");
+}
+
+export async function statusOfAgent(paths: Paths): Promise<AgentStatus> {
+  const status = await tryAgentStatus(paths);
+  if (status === undefined) throw notRunning();
+  return status;
+}
+
+export async function askUse(paths: Paths, exit: string | null): Promise<AgentStatus> {
+  const value = await ask(paths, { do: "use", exit });
+  if (value === undefined) throw notRunning();
+  return parseWith(agentStatus, value, "the agent's status");
+}
+
+/** The addresses the world sees past the tunnel. */
+export async function askWhoami(paths: Paths): Promise<WhoamiAnswer> {
+  const value = await ask(paths, { do: "whoami" });
+  if (value === undefined) throw notRunning();
+  return parseWith(whoamiAnswer, value, "the agent's answer");
+}
+
+/** False when there was no agent to stop. */
+export async function askShutdown(paths: Paths): Promise<boolean> {
+  return (await ask(paths, { do: "shutdown" })) !== undefined;
+}
+
+async function ask(paths: Paths, request: AgentRequest): Promise<unknown> {
+  const path = join(paths.run, DEVICE_FILES.socket);
+  const raw = await askLine(path, request, ANSWER_TIMEOUT_MS).catch((cause: unknown) => {
+    const denied = cause instanceof Error && "code" in cause && cause.code === "EACCES";
+    throw denied
+      ? new Failure("agent-denied", `this user may not speak to the agent at ${path}`, {
+          advice: "run the command as root, or join the group exitnode",
+        })
+      : new Failure("agent-silent", `the agent at ${path} does not answer`, {
+          cause,
+          advice: "exitnode down, then exitnode up",
+        });
+  });
+  if (raw === undefined) return undefined;
+  const answer = parseWith(agentAnswer, raw, "the agent's answer");
+  if (answer.ok) return answer.value ?? null;
+  throw new Failure(answer.error.code, answer.error.message, { advice: answer.error.advice });
+}
+
+const notRunning = (): Failure =>
+  new Failure("agent-not-running", "no agent runs on this machine", { advice: "exitnode up --join KEY" });

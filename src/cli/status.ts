@@ -1,0 +1,51 @@
+import { Failure } from "../kit/failure.js";
+import { formatDuration } from "../kit/time.js";
+import type { AgentStatus } from "../wire/agentsocket.js";
+import { tryAgentStatus } from "./agentclient.js";
+import type { Call, Outcome } from "./command.js";
+import { readConfig } from "./config.js";
+import { formatBytes, renderTable } from "./table.js";
+
+/** This device when an agent runs here; else, or with a name, the exit nodes as the coordinator and the hosts see them. */
+export async function status(call: Call): Promise<Outcome> {
+  const { args, parts } = call;
+  if (args[0] === undefined) {
+    const own = await tryAgentStatus(parts.paths);
+    if (own !== undefined) return { value: own, text: describeDevice(own) };
+    const config = await readConfig(parts.files, parts.paths.config);
+    if (config.coordinator === undefined && Object.keys(config.hosts).length === 0)
+      throw new Failure("agent-not-running", "no agent runs on this machine, and no host is known", {
+        advice: "exitnode up --join KEY    (join a network)\nexitnode setup            (make an exit node)",
+      });
+  }
+  const { exitNodeStatus } = await import("./exitnodestatus.js");
+  return exitNodeStatus(call, args[0]);
+}
+
+export function describeDevice(own: AgentStatus): string {
+  const line = own.coordinator.connected
+    ? `connected to ${own.coordinator.url}`
+    : `not connected (${own.coordinator.reason ?? "trying"})${own.coordinator.mapSeq === undefined ? "" : "; working from the map it last sent"}`;
+  const exit =
+    own.exit === undefined
+      ? "none: traffic leaves by this network"
+      : `${own.exit.name} (${own.exit.state}; ${own.exit.ipv6 ? "IPv4 and IPv6" : "IPv4 only"})`;
+  const head = renderTable([
+    ["device", `${own.name} (${own.role}, ${own.dataPlane} WireGuard, ${own.interface})`],
+    ["addresses", own.addresses.join(", ") || "none yet"],
+    ["coordinator", line],
+    ["exit node", exit],
+    ...own.warnings.map((warning) => ["warning", warning]),
+  ]);
+  if (own.peers.length === 0) return head;
+  const rows = own.peers.map((peer) => [
+    peer.name,
+    peer.role,
+    peer.addresses[0] ?? "",
+    peer.online ? "online" : "offline",
+    peer.path === "direct" ? `direct ${peer.endpoint ?? ""}` : peer.sentBytes === 0 ? "idle" : "searching",
+    peer.lastHandshakeAgeMs === undefined ? "never" : `${formatDuration(peer.lastHandshakeAgeMs)} ago`,
+    `${formatBytes(peer.receivedBytes)} in, ${formatBytes(peer.sentBytes)} out`,
+  ]);
+  return `${head}\n\n${renderTable([["PEER", "ROLE", "ADDRESS", "STATE", "PATH", "HANDSHAKE", "TRAFFIC"], ...rows])}`;
+}

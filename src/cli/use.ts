@@ -1,0 +1,37 @@
+import { Failure } from "../kit/failure.js";
+import type { AgentStatus } from "../wire/agentsocket.js";
+import { askUse, statusOfAgent } from "./agentclient.js";
+import type { Call, Outcome } from "./command.js";
+
+/** How long the first handshake with the exit may take before we say that it does not answer. */
+const ACTIVE_TIMEOUT_MS = 15_000;
+const POLL_MS = 200;
+
+export async function use({ args, parts, signal }: Call): Promise<Outcome> {
+  const name = args[0] ?? "";
+  const before = await statusOfAgent(parts.paths);
+  if (name === "none") {
+    const status = await askUse(parts.paths, null);
+    const text = before.exit === undefined ? "no exit node was in use" : `no longer through ${before.exit.name}`;
+    return { value: { exit: null, peers: status.peers.length }, text };
+  }
+  let status = await askUse(parts.paths, name);
+  const deadline = parts.clock.now() + ACTIVE_TIMEOUT_MS;
+  while (status.exit?.state !== "active" && parts.clock.now() < deadline && !signal.aborted) {
+    await parts.clock.sleep(POLL_MS, signal).catch(() => undefined);
+    status = await statusOfAgent(parts.paths);
+  }
+  if (status.exit?.state !== "active")
+    throw new Failure("exit-silent", `${name} does not answer; until it does, nothing leaves this machine`, {
+      advice: "exitnode use none    (back to the ordinary way)\nexitnode status      (what is known of the exit node)",
+    });
+  return { value: { exit: status.exit }, text: describeUse(status) };
+}
+
+function describeUse(status: AgentStatus): string {
+  const { exit } = status;
+  if (exit === undefined) return "";
+  const peer = status.peers.find(({ name }) => name === exit.name);
+  const families = exit.ipv6 ? "IPv4 and IPv6" : "IPv4; it has no IPv6, so IPv6 is held back rather than leaked";
+  return `everything now leaves through ${exit.name} (${peer?.path ?? "searching"}, ${peer?.endpoint ?? "?"}): ${families}`;
+}
