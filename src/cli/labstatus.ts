@@ -1,0 +1,37 @@
+import { labStatus } from "../lab/lab.js";
+import { topology } from "../lab/topology.js";
+import type { Call, Outcome } from "./command.js";
+import { labParts, requireMachine } from "./labparts.js";
+import { renderTable } from "./table.js";
+
+/** Shows the lab, or that there is none. */
+export async function status(call: Call): Promise<Outcome> {
+  requireMachine(call, "lab status");
+  const lab = await labStatus(labParts(call), topology);
+  if (lab.state === "absent") return { value: lab, text: "there is no lab; raise it with: exitnode lab up" };
+  const forwards = lab.forwards.map(({ from, protocol, port, to }) => [`${from} ${protocol}/${port}`, to]);
+  const text = [
+    `the lab is ${lab.state}`,
+    renderTable([
+      ["PLACE", "WHAT", "ADDRESSES"],
+      ...lab.places.map(({ name, title, addresses }) => [name, title, addresses.join(" ")]),
+    ]),
+    renderTable([
+      ["DAEMON", "PLACE", "PROCESS", "LOG"],
+      ...lab.daemons.map(({ name, place, pid, log }) => [name, place, pid === null ? "not running" : String(pid), log]),
+    ]),
+    lab.containers.length === 0
+      ? "no containers"
+      : renderTable([
+          ["CONTAINER", "NAME", "STATE", "ADDRESS"],
+          ...lab.containers.map(({ vmid, name, running, address }) => [
+            String(vmid),
+            name,
+            running ? "running" : "stopped",
+            address ?? "",
+          ]),
+        ]),
+    renderTable([["FORWARDED BY THE HOME ROUTER", "TO"], ...forwards]),
+  ].join("\n\n");
+  return { value: lab, text };
+}

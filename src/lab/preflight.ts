@@ -1,0 +1,47 @@
+import { Failure } from "../kit/failure.js";
+import type { Exec } from "../sys/exec.js";
+import { TOOL_PATH } from "./places.js";
+
+/** What a machine must have before the lab changes anything on it. */
+export const TOOLS: readonly { readonly tool: string; readonly package: string }[] = [
+  { tool: "lxc-start", package: "lxc" },
+  { tool: "nft", package: "nftables" },
+  { tool: "ip", package: "iproute2" },
+  { tool: "mmdebstrap", package: "mmdebstrap" },
+  { tool: "newuidmap", package: "uidmap" },
+  { tool: "traceroute", package: "traceroute" },
+  { tool: "dnsmasq", package: "dnsmasq-base" },
+];
+
+export type Machine = { readonly platform: string; readonly uid: number | undefined };
+
+export function requireLinuxRoot(machine: Machine, command: string): void {
+  if (machine.platform !== "linux")
+    throw new Failure("lab-needs-linux", `the lab runs on Linux, this machine is "${machine.platform}"`, {
+      advice: "run it in a Debian 12 or 13 virtual machine",
+    });
+  if (machine.uid !== 0)
+    throw new Failure("lab-needs-root", `the lab needs root for its namespaces, this is user ${machine.uid ?? "?"}`, {
+      advice: `sudo exitnode ${command}`,
+    });
+}
+
+export async function requireTools(exec: Exec): Promise<void> {
+  const look = 'for tool in "$@"; do command -v "$tool" >/dev/null || echo "$tool"; done';
+  const { stdout } = await exec.run(["sh", "-c", look, "sh", ...TOOLS.map(({ tool }) => tool)], {
+    env: { PATH: TOOL_PATH },
+  });
+  const missing = missingPackages(stdout.split("\n").filter((line) => line !== ""));
+  if (missing.length > 0)
+    throw new Failure(
+      "lab-packages-missing",
+      `the lab needs Debian packages that are not here: ${missing.join(", ")}`,
+      {
+        advice: `apt-get install ${missing.join(" ")}`,
+      },
+    );
+}
+
+export function missingPackages(tools: readonly string[]): string[] {
+  return TOOLS.filter(({ tool }) => tools.includes(tool)).map((needed) => needed.package);
+}
