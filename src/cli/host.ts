@@ -1,0 +1,39 @@
+import type { Command } from "./command.js";
+
+/** Proxmox hosts: what is kept in the config, and whether it works. */
+export const hostCommands: readonly Command[] = [
+  {
+    usage: "host add <name>",
+    summary: "Keep a Proxmox VE host: its URL, certificate and login, after trying them",
+    options: [
+      { flags: "--url <URL>", description: "such as https://192.168.1.10:8006" },
+      { flags: "--token <ID>", description: "log in with the API token user@realm!id; its secret is asked for" },
+      { flags: "--user <LOGIN>", description: "log in as user@realm with a password, which is asked for" },
+      {
+        flags: "--make-token",
+        description: "with --user root@pam: make a token that may do no more than is needed, and keep that",
+      },
+      { flags: "--pool <POOL>", description: "with --make-token: only for the containers of this pool" },
+      { flags: "--secret-stdin", description: "read the secret as one line on stdin (or set EXITNODE_SECRET)" },
+      { flags: "--fingerprint <FP>", description: "SHA-256 of the host's certificate, known beforehand" },
+      { flags: "--pve-node <N>", description: "the PVE node to work on, in a cluster" },
+      { flags: "--yes", description: "take the certificate that the host shows, without asking" },
+    ],
+    run: async (call) => (await import("./hostadd.js")).hostAdd(call),
+  },
+  {
+    usage: "host list",
+    summary: "Show the Proxmox hosts that are kept",
+    run: async (call) => (await import("./hostlist.js")).hostList(call),
+  },
+  {
+    usage: "host check <name>",
+    summary: "Try everything an exit node needs of a host, and say how to mend what is missing",
+    run: async (call) => (await import("./hostcheck.js")).hostCheck(call),
+  },
+  {
+    usage: "host remove <name>",
+    summary: "Forget a Proxmox host and its secret; nothing on the host changes",
+    run: async (call) => (await import("./hostlist.js")).hostRemove(call),
+  },
+];
