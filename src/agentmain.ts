@@ -1,11 +1,10 @@
 import { join } from "node:path";
-import { isMainThread } from "node:worker_threads";
 import YAML from "yaml";
 import { Agent } from "./agent/agent.js";
-import { openKernelWireGuard, probeKernelWireGuard } from "./agent/kernelwireguard.js";
+import { KernelWireGuard, probeKernelWireGuard } from "./agent/kernelwireguard.js";
 import { clearNetwork } from "./agent/network.js";
-import { openEngine } from "./engine/engine.js";
-import { runWorker } from "./engine/worker.js";
+import { Engine } from "./engine/engine.js";
+import { isEngineThread, runWorker } from "./engine/worker.js";
 import { asFailure, Failure } from "./kit/failure.js";
 import { systemClock } from "./sys/clock.js";
 import { localExec } from "./sys/exec.js";
@@ -69,8 +68,8 @@ async function runDaemon(): Promise<void> {
       probeKernel: () => probeKernelWireGuard(localExec),
       openBackend: async (kind, failed) =>
         kind === "kernel"
-          ? openKernelWireGuard(localExec, config.interface)
-          : openEngine({ workerUrl: new URL(import.meta.url), onFailed: failed }),
+          ? new KernelWireGuard(localExec, systemClock)
+          : new Engine({ workerUrl: new URL(import.meta.url), onFailed: failed }),
       ready: () => void notifySystemd("READY=1"),
     },
     config,
@@ -116,5 +115,5 @@ async function main(command: string | undefined): Promise<number> {
   }
 }
 
-if (isMainThread) process.exit(await main(process.argv[2]));
-else runWorker();
+if (isEngineThread()) runWorker();
+else process.exit(await main(process.argv[2]));

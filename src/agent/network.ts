@@ -62,11 +62,14 @@ async function reach(parts: NetworkParts, device: string, want: HostNet | undefi
 }
 
 async function observe({ exec, files, folders }: NetworkParts, device: string): Promise<ObservedHostNet> {
-  const entries = await Promise.all(
-    observeHostNet(device).map(async ({ name, argv }) => [name, await exec.run(argv)] as const),
+  const outputs: Partial<Record<Observation, Output>> = {};
+  await Promise.all(
+    observeHostNet(device).map(async ({ name, argv }) => {
+      outputs[name] = await exec.run(argv);
+    }),
   );
   const previous: Previous = readPrevious(await files.readText(`${folders.var}/${PREVIOUS_FILE}`));
-  return readHostNet(device, Object.fromEntries(entries) as Record<Observation, Output>, previous);
+  return readHostNet(device, outputs as Record<Observation, Output>, previous);
 }
 
 function readPrevious(text: string | undefined): Previous {

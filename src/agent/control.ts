@@ -1,0 +1,212 @@
+import type { KeyPair } from "../kit/crypto.js";
+import { asFailure } from "../kit/failure.js";
+import type { Key } from "../kit/key.js";
+import { SECOND } from "../kit/time.js";
+import type { Clock } from "../sys/clock.js";
+import type { Log } from "../sys/log.js";
+import type { Random } from "../sys/random.js";
+import type { Dial } from "../sys/websocket.js";
+import {
+  CONTROL_PATH,
+  CONTROL_VERSION,
+  type DeviceReport,
+  MESSAGE_BYTES_MAX,
+  type Refusal,
+  type ToCoordinator,
+  type ToDevice,
+} from "../wire/control.js";
+import type { NetworkMap } from "../wire/map.js";
+import { type ControlSession, openSession } from "./controlsession.js";
+
+export type ControlParts = {
+  readonly dial: Dial;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log?: Log; // silent without it
+};
+
+/** What a device says first, without what the client itself knows. */
+export type Hello = Omit<Extract<ToCoordinator, { type: "hello" }>, "type" | "version">;
+
+export type ControlWant = {
+  /** Tried in turn; https://host[:port]. */
+  readonly urls: readonly string[];
+  readonly coordinatorKey: Key;
+  readonly machineKey: KeyPair;
+  /** Asked at every connection: the join secret may be gone, the name or the report another. */
+  hello(): Hello;
+};
+
+export type ControlState =
+  | { readonly connected: true; readonly url: string }
+  /** `reason` says in words why not. */
+  | { readonly connected: false; readonly reason: string };
+
+export type ControlEvents = {
+  /** The whole network map, after welcome and on every change. */
+  onMap(map: NetworkMap): void;
+  /** The device is in: a join secret is used up now. */
+  onWelcome?(welcome: { readonly deviceId: string; readonly coordinatorVersion: string }): void;
+  /** A final refusal is not retried: run() returns after it. */
+  onRefused(refusal: { readonly code: Refusal; readonly message: string; readonly final: boolean }): void;
+  onState(state: ControlState): void;
+};
+
+export const CONTROL_LIMITS = Object.freeze({
+  backoffMinMs: 0.5 * SECOND,
+  backoffMaxMs: 30 * SECOND,
+  dialTimeoutMs: 10 * SECOND,
+  /** From hello to welcome or refused. */
+  welcomeTimeoutMs: 10 * SECOND,
+});
+
+/** What another try, with nothing else changed, cannot mend. */
+const FINAL: ReadonlySet<Refusal> = new Set<Refusal>([
+  "join-key-required",
+  "join-key-unknown",
+  "join-key-expired",
+  "join-key-used",
+  "name-taken",
+  "key-taken",
+  "device-revoked",
+]);
+
+/** Keeps one connection to the coordinator for as long as run() runs. */
+export class ControlClient {
+  readonly #parts: ControlParts;
+  readonly #want: ControlWant;
+  readonly #events: ControlEvents;
+  #session: ControlSession | undefined;
+  #report: DeviceReport | undefined;
+  #hurry = new AbortController();
+
+  constructor(parts: ControlParts, want: ControlWant, events: ControlEvents) {
+    this.#parts = parts;
+    this.#want = want;
+    this.#events = events;
+  }
+
+  /** Connects, and again whenever the connection ends, until `signal` aborts or the refusal is final. */
+  async run(signal: AbortSignal): Promise<"stopped" | "refused"> {
+    const { clock } = this.#parts;
+    let round = 0;
+    let first = 0;
+    while (!signal.aborted) {
+      for (let i = 0; i < this.#want.urls.length && !signal.aborted; i++) {
+        const at = (first + i) % this.#want.urls.length;
+        const ended = await this.#connect(this.#want.urls[at] ?? "", signal);
+        if (ended === "refused") return "refused";
+        if (ended === "lost") {
+          // The URL that worked is tried first, and the waiting starts over.
+          first = at;
+          round = 0;
+          break;
+        }
+      }
+      if (signal.aborted) break;
+      this.#hurry = new AbortController();
+      const pause = backoffMs(round++, this.#parts.random);
+      await clock.sleep(pause, AbortSignal.any([signal, this.#hurry.signal])).catch(() => undefined);
+      if (this.#hurry.signal.aborted) round = 0;
+    }
+    return "stopped";
+  }
+
+  /** Replaces what the device tells about itself; sent now, or with the next hello. */
+  report(report: DeviceReport): void {
+    this.#report = report;
+    this.#session?.send({ type: "report", report });
+  }
+
+  /** The network changed: proves the connection, or ends the waiting for the next try. */
+  hurry(): void {
+    this.#session?.probe();
+    this.#hurry.abort();
+  }
+
+  async #connect(url: string, signal: AbortSignal): Promise<"failed" | "lost" | "refused"> {
+    const { dial, clock, random } = this.#parts;
+    let session: ControlSession | undefined;
+    let stop: (() => void) | undefined;
+    try {
+      const socket = await dial(controlUrl(url), {
+        messageBytesMax: MESSAGE_BYTES_MAX,
+        timeoutMs: CONTROL_LIMITS.dialTimeoutMs,
+        signal,
+      });
+      if (signal.aborted) {
+        socket.terminate();
+        return "failed";
+      }
+      let receive: (message: ToDevice) => void = () => undefined;
+      const opening = openSession({ socket, clock, random }, this.#want.machineKey, this.#want.coordinatorKey, (m) =>
+        receive(m),
+      );
+      const abandon = (): void => socket.terminate();
+      signal.addEventListener("abort", abandon, { once: true });
+      session = await opening.finally(() => signal.removeEventListener("abort", abandon));
+      const open = session;
+      stop = () => open.end("stopped");
+      signal.addEventListener("abort", stop, { once: true });
+      if (signal.aborted) stop();
+      const greeting = new AbortController();
+      clock.sleep(CONTROL_LIMITS.welcomeTimeoutMs, greeting.signal).then(
+        () => open.end("the coordinator did not answer the greeting"),
+        () => undefined,
+      );
+      let outcome: "failed" | "lost" | "refused" = "failed";
+      receive = (message) => {
+        greeting.abort();
+        if (message.type === "welcome") {
+          outcome = "lost";
+          this.#session = open;
+          this.#events.onState({ connected: true, url });
+          this.#events.onWelcome?.({ deviceId: message.deviceId, coordinatorVersion: message.coordinatorVersion });
+          // What was reported while the greeting was on its way.
+          if (this.#report !== undefined && this.#report !== said) this.report(this.#report);
+        } else if (message.type === "map") this.#events.onMap(message.map);
+        else if (message.type === "refused") {
+          const { code, message: words } = message;
+          const final = FINAL.has(code);
+          if (final) outcome = "refused";
+          this.#events.onRefused({ code, message: words, final });
+          open.end(words);
+        }
+      };
+      const hello = this.#want.hello();
+      const said = this.#report ?? hello.report;
+      open.send({ ...hello, type: "hello", version: CONTROL_VERSION, report: said });
+      const reason = await open.ended;
+      greeting.abort();
+      this.#session = undefined;
+      this.#say(url, reason, signal);
+      return outcome;
+    } catch (error) {
+      this.#say(url, asFailure(error).message, signal);
+      return "failed";
+    } finally {
+      if (stop !== undefined) signal.removeEventListener("abort", stop);
+    }
+  }
+
+  #say(url: string, reason: string, signal: AbortSignal): void {
+    if (signal.aborted) return;
+    this.#parts.log?.warn("not connected to the coordinator", { url, reason });
+    this.#events.onState({ connected: false, reason });
+  }
+}
+
+/** Doubles from backoffMinMs to backoffMaxMs; the second half of it is chance, so that devices do not return as one. */
+export function backoffMs(round: number, random: Random): number {
+  const { backoffMinMs, backoffMaxMs } = CONTROL_LIMITS;
+  const whole = Math.min(backoffMaxMs, backoffMinMs * 2 ** Math.min(round, 16));
+  const [high = 0, low = 0] = random(2);
+  return Math.round(whole * (0.5 + (high * 256 + low) / 65_536 / 2));
+}
+
+/** https://host:8443 → wss://host:8443/control */
+function controlUrl(url: string): string {
+  const address = new URL(CONTROL_PATH, url);
+  address.protocol = "wss:";
+  return address.href;
+}

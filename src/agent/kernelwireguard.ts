@@ -1,0 +1,183 @@
+import { formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
+import { Failure } from "../kit/failure.js";
+import { type Key, tryKey } from "../kit/key.js";
+import { MINUTE, SECOND } from "../kit/time.js";
+import type { Clock } from "../sys/clock.js";
+import type { Exec, Ran } from "../sys/exec.js";
+import type { Backend, InterfaceState, PeerState, WantInterface, WantPeer } from "../wireguard/interface.js";
+
+/**
+ * The kernel's WireGuard, through `ip` and `wg`. The interface outlives the process: a restart adopts it, sessions
+ * and all; only close() removes it. Configuration goes in by standard input, so that no key is in an argument.
+ */
+const PROBE_NAME = "exnprobe";
+/** A session is good for this long (paper §6.1): an endpoint heard from within it is better than a configured one. */
+const SESSION_MS = 3 * MINUTE;
+
+/** Whether this machine can make a WireGuard interface: found out by making one. The kernel loads its module by itself. */
+export async function probeKernelWireGuard(exec: Exec): Promise<boolean> {
+  const made = await exec.run(["ip", "link", "add", "dev", PROBE_NAME, "type", "wireguard"]);
+  // One left over by a probe that was cut short proves as much.
+  const left = made.exitCode !== 0 && /File exists/.test(made.stderr);
+  if (made.exitCode !== 0 && !left) return false;
+  await exec.run(["ip", "link", "delete", "dev", PROBE_NAME]);
+  const tool = await exec.run(["wg", "--version"]).catch(() => undefined);
+  return tool?.exitCode === 0;
+}
+
+/** The backend for the interface of that name, which may be there already. */
+export function openKernelWireGuard(exec: Exec, name: string, clock: Wall = { wall: Date.now }): KernelWireGuard {
+  return new KernelWireGuard(exec, name, clock);
+}
+
+type Wall = Pick<Clock, "wall">;
+
+export class KernelWireGuard implements Backend {
+  readonly kind = "kernel";
+  readonly #exec: Exec;
+  readonly #clock: Wall;
+  #name: string;
+  #last: WantInterface | undefined;
+
+  constructor(exec: Exec, name: string, clock: Wall) {
+    this.#exec = exec;
+    this.#name = name;
+    this.#clock = clock;
+  }
+
+  async set(want: WantInterface): Promise<void> {
+    if (this.#name !== want.name) await this.close();
+    this.#name = want.name;
+    const state = await this.#observe(want.name);
+    const before = state === undefined ? undefined : this.#last;
+    if (before !== undefined && renderSyncConfig(before) === renderSyncConfig(want)) return;
+    if (state === undefined) await this.#must(["ip", "link", "add", "dev", want.name, "type", "wireguard"]);
+    // wg opens its file by name, and what Node passes as standard input is a socket, which cannot be opened so:
+    // the shell's pipe can.
+    await this.#must(["sh", "-c", 'cat | wg syncconf "$1" /dev/stdin', "sh", want.name], {
+      input: renderSyncConfig(want, keptEndpoints(want, before, state)),
+    });
+    this.#last = want;
+  }
+
+  async state(): Promise<InterfaceState> {
+    const state = await this.#observe(this.#name);
+    if (state === undefined) throw new Failure("interface-missing", `there is no interface ${this.#name}`);
+    return state;
+  }
+
+  async close(): Promise<void> {
+    this.#last = undefined;
+    if ((await this.#observe(this.#name)) === undefined) return;
+    await this.#must(["ip", "link", "delete", "dev", this.#name]);
+  }
+
+  async #observe(name: string): Promise<InterfaceState | undefined> {
+    const ran = await this.#exec.run(["wg", "show", name, "dump"]);
+    if (ran.exitCode === 0) return parseDump(name, ran.stdout, this.#clock.wall());
+    // The second: no interface made yet, and so the module not loaded.
+    if (/No such device|Protocol not supported/.test(ran.stderr)) return undefined;
+    throw refused(["wg", "show", name, "dump"], ran);
+  }
+
+  async #must(argv: readonly string[], options?: { input: string }): Promise<void> {
+    const ran = await this.#exec.run(argv, options);
+    if (ran.exitCode !== 0) throw refused(argv, ran);
+  }
+}
+
+/** Standard output is left out: a dump holds the private key. */
+function refused(argv: readonly string[], ran: Ran): Failure {
+  return new Failure(
+    "wireguard-refused",
+    `${argv.join(" ")} exited ${ran.exitCode}: ${ran.stderr.trim().slice(-500)}`,
+    { advice: "look at the kernel's messages: journalctl --dmesg --grep wireguard" },
+  );
+}
+
+/**
+ * The peers whose endpoint is not to be written: it has not changed since the last set(), and the peer may have
+ * moved since; or, for an adopted interface, the peer was heard from a moment ago.
+ */
+export function keptEndpoints(
+  want: WantInterface,
+  before: WantInterface | undefined,
+  state: InterfaceState | undefined,
+): Set<Key> {
+  const endpoint = (peer: WantPeer | undefined): string | undefined => peer?.endpoint && formatEndpoint(peer.endpoint);
+  const kept = want.peers.filter((peer) => {
+    const now = state?.peers.find(({ publicKey }) => publicKey === peer.publicKey);
+    if (now?.endpoint === undefined) return false;
+    if (before === undefined) return now.lastHandshakeAgeMs !== undefined && now.lastHandshakeAgeMs < SESSION_MS;
+    return endpoint(before.peers.find(({ publicKey }) => publicKey === peer.publicKey)) === endpoint(peer);
+  });
+  return new Set(kept.map(({ publicKey }) => publicKey));
+}
+
+/** What `wg syncconf` reads. It leaves the sessions of kept peers alone, and resets what is left out but endpoints. */
+export function renderSyncConfig(want: WantInterface, withoutEndpoint: ReadonlySet<Key> = new Set()): string {
+  return [
+    `[Interface]
+PrivateKey = ${want.privateKey}
+ListenPort = ${want.listenPort}
+FwMark = ${want.fwmark === 0 ? "off" : `0x${want.fwmark.toString(16)}`}
+`,
+    ...want.peers.map((peer) => renderPeer(peer, !withoutEndpoint.has(peer.publicKey))),
+  ].join("\n");
+}
+
+function renderPeer(peer: WantPeer, withEndpoint: boolean): string {
+  const lines = [
+    "[Peer]",
+    `PublicKey = ${peer.publicKey}`,
+    ...(peer.presharedKey === undefined ? [] : [`PresharedKey = ${peer.presharedKey}`]),
+    ...(peer.allowedIps.length === 0 ? [] : [`AllowedIPs = ${peer.allowedIps.join(", ")}`]),
+    ...(withEndpoint && peer.endpoint !== undefined ? [`Endpoint = ${formatEndpoint(peer.endpoint)}`] : []),
+    `PersistentKeepalive = ${peer.persistentKeepaliveSeconds === 0 ? "off" : peer.persistentKeepaliveSeconds}`,
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+/**
+ * `wg show NAME dump`, tab-separated:
+ *
+ *   private key, public key, listen port, mark
+ *   public key, preshared key, endpoint, allowed IPs, latest handshake in epoch seconds, received, sent, keepalive
+ */
+export function parseDump(name: string, dump: string, wallMs: number): InterfaceState {
+  const [head = "", ...rows] = dump.split("\n").filter((line) => line !== "");
+  const fields = head.split("\t");
+  if (fields.length !== 4) throw misread(name, `${fields.length} fields instead of 4 in the first line`);
+  return {
+    name,
+    listenPort: count(name, fields[2]),
+    peers: rows.map((row) => parsePeer(name, row, wallMs)),
+    warnings: [],
+  };
+}
+
+function parsePeer(name: string, row: string, wallMs: number): PeerState {
+  const fields = row.split("\t");
+  if (fields.length !== 8) throw misread(name, `${fields.length} fields instead of 8 in a peer's line`);
+  const publicKey = tryKey(fields[0] ?? "");
+  if (publicKey === undefined) throw misread(name, "a peer's line does not begin with a key");
+  const endpoint = fields[2] === "(none)" ? undefined : tryEndpoint(fields[2] ?? "");
+  if (endpoint === undefined && fields[2] !== "(none)") throw misread(name, `"${fields[2]}" is no endpoint`);
+  const handshakeMs = count(name, fields[4]) * SECOND;
+  return {
+    publicKey,
+    ...(endpoint === undefined ? {} : { endpoint }),
+    // The clock may have been set back since.
+    ...(handshakeMs === 0 ? {} : { lastHandshakeAgeMs: Math.max(0, wallMs - handshakeMs) }),
+    receivedBytes: count(name, fields[5]),
+    sentBytes: count(name, fields[6]),
+  };
+}
+
+function count(name: string, field: string | undefined): number {
+  if (field === undefined || !/^\d{1,20}$/.test(field)) throw misread(name, `"${field}" is no number`);
+  return Number(field);
+}
+
+const misread = (name: string, what: string): Failure =>
+  new Failure("wireguard-dump", `cannot read what wg show ${name} dump printed: ${what}`);

@@ -1,0 +1,179 @@
+import { type Cidr, type Family, familyOf, type Ip, parseCidr } from "../kit/ip.js";
+import { DNS_TABLE, type DnsRedirect, dnsMark, dnsRuleCount, renderDnsRedirect } from "./clientdns.js";
+import { routingRules, ruleArguments } from "./hostrules.js";
+
+/**
+ * What a device's network should be, and the commands that lead there from what it is.
+ *
+ * Mesh ranges always go into the device; everything does while an exit is used, except what must not: the tunnel's
+ * own datagrams (by mark), the agent's other sockets (by user), networks that stay direct. All of it lives in a
+ * routing table and a block of rule preferences of ours, and one nftables table: undone, nothing is left.
+ */
+export type HostNet = {
+  readonly device: string;
+  readonly mtu: number;
+  /** Ours, as /32 and /128. */
+  readonly addresses: readonly Ip[];
+  /** Into the device; 0.0.0.0/0 and ::/0 are added while `everything`, so that no family leaks past an exit. */
+  readonly routes: readonly Cidr[];
+  /** An exit is in use. */
+  readonly everything: boolean;
+  /** The mark of datagrams that must not enter the tunnel; 0 is none. */
+  readonly fwmark: number;
+  /** The user whose sockets keep out of the tunnel while everything else goes through it. */
+  readonly uid: number | undefined;
+  /** Addresses reached directly, for where neither mark nor user can be had. */
+  readonly escapes: readonly Ip[];
+  /** Where all DNS goes while an exit is used. */
+  readonly resolver: Ip | undefined;
+  /** Networks that stay direct while an exit is used, such as the LAN this machine is on. */
+  readonly direct?: readonly Cidr[];
+};
+
+/** Our routing table; far from 52 (tailscale), 7120 (netbird) and 51820 (wg-quick). */
+export const ROUTING_TABLE = 5182;
+
+/** What was there before us and cannot be told from the machine any more: kept by the caller across restarts. */
+export type Previous = { readonly rpFilterAll?: number };
+
+export type ObservedHostNet = {
+  readonly device: string;
+  readonly link: { readonly up: boolean; readonly mtu: number } | undefined;
+  /** Global addresses of the device, with their prefix length. */
+  readonly addresses: readonly string[];
+  /** Rules in our block of preferences, as the arguments that would make them. */
+  readonly rules: { readonly [family in Family]: readonly string[] };
+  /** Routes in our table. */
+  readonly routes: {
+    readonly [family in Family]: readonly { readonly to: string; readonly dev: string | undefined }[];
+  };
+  readonly ip6: boolean;
+  /** The mark in our nftables table and its number of rules; undefined without a table. */
+  readonly dns: { readonly mark: string; readonly rules: number } | undefined;
+  /** net.ipv4.conf.NAME.rp_filter */
+  readonly rpFilter: { readonly [name: string]: number };
+  readonly previous: Previous;
+};
+
+export type Step = { readonly argv: readonly string[]; readonly input?: string; readonly why: string };
+
+/** RFC 3704: 1 drops what came in by another way than the answer would take; 2 only what has no way at all. */
+const RP_STRICT = 1;
+const RP_LOOSE = 2;
+const RP_FILTER_ALL = "/proc/sys/net/ipv4/conf/all/rp_filter";
+
+/** Undefined wants everything of ours gone. Applied, the next plan is empty. */
+export function planHostNet(want: HostNet | undefined, observed: ObservedHostNet): Step[] {
+  const families: Family[] = observed.ip6 ? [4, 6] : [4];
+  // Rules are what turns traffic into the tunnel: set last, and taken away first.
+  if (want === undefined)
+    return [
+      ...families.flatMap((family) => planRules([], observed, family)),
+      ...planDns(undefined, observed),
+      ...families.flatMap((family) => planRoutes([], observed, family)),
+      ...planAddresses([], observed),
+      ...(observed.link?.up
+        ? [step("nothing is routed into it", "ip", "link", "set", "dev", observed.device, "down")]
+        : []),
+      ...planRpFilter(undefined, observed),
+    ];
+  return [
+    ...planLink(want, observed),
+    ...planAddresses(want.addresses.filter((ip) => observed.ip6 || familyOf(ip) === 4).map(withLength), observed),
+    ...planRpFilter(want, observed),
+    ...families.flatMap((family) => planRoutes(wantedRoutes(want, family), observed, family)),
+    ...planDns(wantedDns(want), observed),
+    ...families.flatMap((family) => planRules(routingRules(want, family).map(ruleArguments), observed, family)),
+  ];
+}
+
+/** What to keep before the plan's steps are run, and to hand back with every later observation. */
+export function previousOf(want: HostNet | undefined, observed: ObservedHostNet): Previous {
+  if (want === undefined || !want.everything) return {};
+  if (observed.previous.rpFilterAll !== undefined) return observed.previous;
+  return isStrict(observed) ? { rpFilterAll: observed.rpFilter.all ?? 0 } : {};
+}
+
+function planLink(want: HostNet, { link }: ObservedHostNet): Step[] {
+  if (link?.up && link.mtu === want.mtu) return [];
+  return [step("the device carries packets", "ip", "link", "set", "dev", want.device, "mtu", `${want.mtu}`, "up")];
+}
+
+function planAddresses(wanted: readonly string[], { addresses, device }: ObservedHostNet): Step[] {
+  const gone = addresses.filter((address) => !wanted.includes(address));
+  const fresh = wanted.filter((address) => !addresses.includes(address));
+  return [
+    ...gone.map((address) => step("not an address of ours", "ip", "address", "del", address, "dev", device)),
+    // Nobody else can have the address: waiting for duplicates would only hold up the first packets.
+    ...fresh.map((address) =>
+      step("our address", "ip", "address", "add", address, "dev", device, ...(address.includes(":") ? ["nodad"] : [])),
+    ),
+  ];
+}
+
+const EVERYTHING: { readonly [family in Family]: Cidr } = { 4: parseCidr("0.0.0.0/0"), 6: parseCidr("::/0") };
+
+function wantedRoutes(want: HostNet, family: Family): Cidr[] {
+  const all = [...want.routes, ...(want.everything ? [EVERYTHING[family]] : [])];
+  return [...new Set(all.filter((route) => familyOf(route) === family))];
+}
+
+function planRoutes(wanted: readonly Cidr[], observed: ObservedHostNet, family: Family): Step[] {
+  const has = observed.routes[family];
+  const { device } = observed;
+  const ip = ["ip", `-${family}`, "route"];
+  const table = ["table", `${ROUTING_TABLE}`];
+  const gone = has.filter(({ to, dev }) => dev !== device || !wanted.some((route) => route === to));
+  const fresh = wanted.filter((route) => !has.some(({ to, dev }) => to === route && dev === device));
+  return [
+    ...gone.map(({ to }) => step("not for the tunnel", ...ip, "del", to, ...table)),
+    ...fresh.map((route) => step("reached through the tunnel", ...ip, "replace", route, "dev", device, ...table)),
+  ];
+}
+
+function planRules(wanted: readonly string[], observed: ObservedHostNet, family: Family): Step[] {
+  const has = observed.rules[family];
+  const ip = ["ip", `-${family}`, "rule"];
+  const extra = [...has];
+  const missing = wanted.filter((rule) => {
+    const at = extra.indexOf(rule);
+    if (at >= 0) extra.splice(at, 1);
+    return at < 0;
+  });
+  // Exemptions come before what they exempt from, and go after it: no packet of ours enters the tunnel meanwhile.
+  return [
+    ...extra.reverse().map((rule) => step("no longer wanted", ...ip, "del", ...rule.split(" "))),
+    ...missing.map((rule) => step("decides what enters the tunnel", ...ip, "add", ...rule.split(" "))),
+  ];
+}
+
+function wantedDns(want: HostNet): DnsRedirect | undefined {
+  if (!want.everything || want.resolver === undefined) return undefined;
+  return { device: want.device, resolver: want.resolver, uid: want.uid };
+}
+
+function planDns(want: DnsRedirect | undefined, { dns }: ObservedHostNet): Step[] {
+  if (want === undefined)
+    return dns === undefined ? [] : [step("no exit is used", "nft", "delete", "table", "inet", DNS_TABLE)];
+  if (dns?.mark === dnsMark(want) && dns.rules === dnsRuleCount(want)) return [];
+  return [{ argv: ["nft", "-f", "-"], input: renderDnsRedirect(want), why: "DNS goes through the exit too" }];
+}
+
+/** A device's filter is the greater of its own and `all`: answers from an exit come in where they would not go out. */
+function isStrict({ rpFilter }: ObservedHostNet): boolean {
+  const { all = 0, ...devices } = rpFilter;
+  return Object.entries(devices).some(([name, own]) => name !== "default" && Math.max(all, own) === RP_STRICT);
+}
+
+function planRpFilter(want: HostNet | undefined, observed: ObservedHostNet): Step[] {
+  const { all } = observed.rpFilter;
+  const before = observed.previous.rpFilterAll;
+  const write = (value: number, why: string): Step => ({ argv: ["tee", RP_FILTER_ALL], input: `${value}\n`, why });
+  if (want?.everything)
+    return isStrict(observed) ? [write(RP_LOOSE, "a strict filter drops the tunnel's answers")] : [];
+  // Changed by someone else meanwhile: theirs to keep.
+  return before !== undefined && before !== all && all === RP_LOOSE ? [write(before, "as it was before us")] : [];
+}
+
+const withLength = (ip: Ip): string => `${ip}/${familyOf(ip) === 4 ? 32 : 128}`;
+const step = (why: string, ...argv: readonly string[]): Step => ({ argv, why });

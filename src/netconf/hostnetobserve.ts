@@ -1,0 +1,114 @@
+import { z } from "zod";
+import { type Family, tryCidr } from "../kit/ip.js";
+import { DNS_TABLE, readDnsTable } from "./clientdns.js";
+import { type ObservedHostNet, type Previous, ROUTING_TABLE } from "./hostnet.js";
+import { PREFERENCES } from "./hostrules.js";
+
+/** The commands whose output says what the network of a machine is, and the reading of it. */
+const OBSERVATIONS = ["addresses", "rules4", "rules6", "routes4", "routes6", "dns", "rpFilter", "ip6Off"] as const;
+export type Observation = (typeof OBSERVATIONS)[number];
+export type Output = { readonly exitCode: number; readonly stdout: string };
+
+/** None changes anything; a failure of one is an answer too (there is no such device, table, protocol). */
+export function observeHostNet(device: string): { readonly name: Observation; readonly argv: readonly string[] }[] {
+  const routes = ["route", "show", "table", `${ROUTING_TABLE}`];
+  const argv: Record<Observation, readonly string[]> = {
+    addresses: ["ip", "-j", "address", "show", "dev", device],
+    rules4: ["ip", "-4", "-j", "rule", "show"],
+    rules6: ["ip", "-6", "-j", "rule", "show"],
+    routes4: ["ip", "-4", "-j", ...routes],
+    routes6: ["ip", "-6", "-j", ...routes],
+    dns: ["nft", "list", "table", "inet", DNS_TABLE],
+    rpFilter: ["grep", "-rs", ".", "/proc/sys/net/ipv4/conf", "--include=rp_filter"],
+    ip6Off: ["cat", `/proc/sys/net/ipv6/conf/${device}/disable_ipv6`],
+  };
+  return OBSERVATIONS.map((name) => ({ name, argv: argv[name] }));
+}
+
+const RULES = z.array(
+  z.object({
+    priority: z.number().default(0),
+    fwmark: z.string().optional(),
+    dst: z.string().optional(),
+    dstlen: z.number().optional(),
+    uid_start: z.number().optional(),
+    uid_end: z.number().optional(),
+    ipproto: z.string().optional(),
+    dport: z.number().optional(),
+    table: z.string().optional(),
+    suppress_prefixlen: z.number().optional(),
+    action: z.string().optional(),
+  }),
+);
+const ROUTES = z.array(z.object({ dst: z.string(), dev: z.string().optional() }));
+const LINKS = z.array(
+  z.object({
+    flags: z.array(z.string()),
+    mtu: z.number(),
+    addr_info: z.array(z.object({ local: z.string(), prefixlen: z.number(), scope: z.string() })).default([]),
+  }),
+);
+
+/** `previous` is what the caller kept of previousOf(). */
+export function readHostNet(
+  device: string,
+  outputs: { readonly [name in Observation]: Output },
+  previous: Previous,
+): ObservedHostNet {
+  const link = parsed(LINKS, outputs.addresses)[0];
+  return {
+    device,
+    link: link === undefined ? undefined : { up: link.flags.includes("UP"), mtu: link.mtu },
+    addresses: (link?.addr_info ?? [])
+      .filter(({ scope }) => scope === "global")
+      .map(({ local, prefixlen }) => `${local}/${prefixlen}`),
+    rules: { 4: readRules(outputs.rules4), 6: readRules(outputs.rules6) },
+    routes: { 4: readRoutes(outputs.routes4, 4), 6: readRoutes(outputs.routes6, 6) },
+    // Without a device there is nothing to say its IPv6 is off; without the protocol even the rules fail.
+    ip6: outputs.rules6.exitCode === 0 && outputs.ip6Off.stdout.trim() !== "1",
+    dns: outputs.dns.exitCode === 0 ? readDnsTable(outputs.dns.stdout) : undefined,
+    rpFilter: Object.fromEntries(
+      [...outputs.rpFilter.stdout.matchAll(/^.*\/conf\/([^/]+)\/rp_filter:(\d+)$/gm)].map(([, name = "", value]) => [
+        name,
+        Number(value),
+      ]),
+    ),
+    previous,
+  };
+}
+
+function readRules(output: Output): string[] {
+  return parsed(RULES, output)
+    .filter(({ priority }) => priority >= PREFERENCES.first && priority <= PREFERENCES.last)
+    .map((rule) =>
+      [
+        `pref ${rule.priority}`,
+        rule.fwmark === undefined ? undefined : `fwmark ${rule.fwmark}`,
+        rule.dst === undefined ? undefined : `to ${rule.dst}/${rule.dstlen ?? (rule.dst.includes(":") ? 128 : 32)}`,
+        rule.uid_start === undefined ? undefined : `uidrange ${rule.uid_start}-${rule.uid_end ?? rule.uid_start}`,
+        rule.ipproto === undefined ? undefined : `ipproto ${rule.ipproto}`,
+        rule.dport === undefined ? undefined : `dport ${rule.dport}`,
+        rule.table === undefined ? rule.action : `lookup ${rule.table}`,
+        rule.suppress_prefixlen === undefined ? undefined : `suppress_prefixlength ${rule.suppress_prefixlen}`,
+      ]
+        .filter((part) => part !== undefined)
+        .join(" "),
+    );
+}
+
+function readRoutes(output: Output, family: Family): { to: string; dev: string | undefined }[] {
+  return parsed(ROUTES, output).map(({ dst, dev }) => {
+    const text = dst === "default" ? (family === 4 ? "0.0.0.0/0" : "::/0") : dst;
+    return { to: tryCidr(text) ?? text, dev };
+  });
+}
+
+/** An empty list for a command that failed or printed anything but its JSON: ours is then simply not there. */
+function parsed<T>(schema: z.ZodType<T[]>, { exitCode, stdout }: Output): T[] {
+  if (exitCode !== 0 || stdout.trim() === "") return [];
+  try {
+    return schema.safeParse(JSON.parse(stdout)).data ?? [];
+  } catch {
+    return [];
+  }
+}

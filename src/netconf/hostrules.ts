@@ -1,0 +1,79 @@
+import { type Cidr, cidrAddress, cidrLength, type Family, familyOf, hostCidr, type Ip, parseCidr } from "../kit/ip.js";
+
+/** The routing rules of a device: who looks up which table, in order. */
+export type Rule =
+  | { readonly preference: number; readonly of: Selector; readonly table: string; readonly withoutDefaults?: boolean }
+  | { readonly preference: number; readonly of: Selector; readonly table: "unreachable" };
+
+export type Selector =
+  | { readonly kind: "all" }
+  | { readonly kind: "mark"; readonly mark: number }
+  | { readonly kind: "to"; readonly network: Cidr }
+  | { readonly kind: "user"; readonly uid: number }
+  | { readonly kind: "dns" };
+
+export type WantRules = {
+  readonly everything: boolean;
+  readonly fwmark: number;
+  readonly uid: number | undefined;
+  readonly escapes: readonly Ip[];
+  readonly resolver: Ip | undefined;
+  readonly direct?: readonly Cidr[];
+};
+
+/** Every rule in this block is ours. Tailscale has 5210 to 5270, netbird 105 and 110, wg-quick 32764 and below. */
+export const PREFERENCES = { first: 5300, last: 5399 } as const;
+
+const OURS = "5182";
+const ALL: Selector = { kind: "all" };
+const LINK_LOCAL = parseCidr("fe80::/10");
+
+export function routingRules(want: WantRules, family: Family): Rule[] {
+  const main = (preference: number, of: Selector): Rule => ({ preference, of, table: "main" });
+  const outside: Rule[] = [
+    // The tunnel's own datagrams, even to a peer whose address is in a mesh range.
+    ...(want.fwmark === 0 ? [] : [main(5310, { kind: "mark", mark: want.fwmark })]),
+    ...want.escapes.filter((ip) => familyOf(ip) === family).map((ip) => main(5315, toNetwork(hostCidr(ip)))),
+  ];
+  // Mesh ranges, for every user: the agent's own sockets serve the mesh too.
+  const mesh: Rule = { preference: 5330, of: ALL, table: OURS, withoutDefaults: true };
+  if (!want.everything) return [...outside, mesh];
+  const direct = [...(want.direct ?? []), LINK_LOCAL].filter((network) => familyOf(network) === family);
+  return [
+    ...outside,
+    mesh,
+    ...direct.map((network) => main(5335, toNetwork(network))),
+    ...(want.uid === undefined ? [] : [main(5340, { kind: "user", uid: want.uid })]),
+    { preference: 5350, of: ALL, table: OURS },
+    // A stub resolver that ties its sockets to a device finds no route in our table. It may look at the main one:
+    // nftables redirects the query before it leaves.
+    ...(want.resolver === undefined ? [] : [main(5355, { kind: "dns" })]),
+    // With the device gone, its routes are: then nothing leaves, rather than everything beside the exit.
+    { preference: 5360, of: ALL, table: "unreachable" },
+  ];
+}
+
+/** What follows `ip rule add`; equal rules are equal texts. */
+export function ruleArguments(rule: Rule): string {
+  const of = selectorArguments(rule.of);
+  const start = `pref ${rule.preference}${of === "" ? "" : ` ${of}`}`;
+  if (rule.table === "unreachable") return `${start} unreachable`;
+  return `${start} lookup ${rule.table}${"withoutDefaults" in rule && rule.withoutDefaults ? " suppress_prefixlength 0" : ""}`;
+}
+
+function selectorArguments(of: Selector): string {
+  switch (of.kind) {
+    case "all":
+      return "";
+    case "mark":
+      return `fwmark 0x${of.mark.toString(16)}`;
+    case "to":
+      return `to ${cidrAddress(of.network)}/${cidrLength(of.network)}`;
+    case "user":
+      return `uidrange ${of.uid}-${of.uid}`;
+    case "dns":
+      return "ipproto udp dport 53";
+  }
+}
+
+const toNetwork = (network: Cidr): Selector => ({ kind: "to", network });

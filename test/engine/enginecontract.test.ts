@@ -1,0 +1,8 @@
+import { Engine } from "../../src/engine/engine.js";
+import { backendContract } from "./backendcontract.js";
+import { threadIn } from "./enginethread.js";
+
+backendContract("the userspace engine", {
+  prefix: "exn-en-u",
+  open: async (place) => new Engine({ workerUrl: threadIn(place.name) }),
+});

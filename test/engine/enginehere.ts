@@ -1,0 +1,3 @@
+import { runWorker } from "../../src/engine/worker.js";
+
+runWorker();

@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { parseCidr, parseIp } from "../../src/kit/ip.js";
+import { renderDnsRedirect } from "../../src/netconf/clientdns.js";
+import { type HostNet, type ObservedHostNet, planHostNet, previousOf, type Step } from "../../src/netconf/hostnet.js";
+import { readHostNet } from "../../src/netconf/hostnetobserve.js";
+
+const mesh: HostNet = {
+  device: "exn0",
+  mtu: 1280,
+  addresses: [parseIp("100.64.0.7"), parseIp("fd7e:1::7")],
+  routes: [parseCidr("100.64.0.0/10"), parseCidr("fd7e:1::/48")],
+  everything: false,
+  fwmark: 0x45_0000,
+  uid: 988,
+  escapes: [],
+  resolver: undefined,
+};
+const exit: HostNet = { ...mesh, everything: true, resolver: parseIp("100.64.0.1") };
+
+const bare: ObservedHostNet = {
+  device: "exn0",
+  link: { up: false, mtu: 1500 },
+  addresses: [],
+  rules: { 4: [], 6: [] },
+  routes: { 4: [], 6: [] },
+  ip6: true,
+  dns: undefined,
+  rpFilter: { all: 0, default: 0, eth0: 0 },
+  previous: {},
+};
+
+const lines = (steps: readonly Step[]): string => steps.map(({ argv }) => argv.join(" ")).join("\n");
+
+test("without an exit only mesh ranges are routed into the device", () => {
+  assert.equal(
+    lines(planHostNet(mesh, bare)),
+    `ip link set dev exn0 mtu 1280 up
+ip address add 100.64.0.7/32 dev exn0
+ip address add fd7e:1::7/128 dev exn0 nodad
+ip -4 route replace 100.64.0.0/10 dev exn0 table 5182
+ip -6 route replace fd7e:1::/48 dev exn0 table 5182
+ip -4 rule add pref 5310 fwmark 0x450000 lookup main
+ip -4 rule add pref 5330 lookup 5182 suppress_prefixlength 0
+ip -6 rule add pref 5310 fwmark 0x450000 lookup main
+ip -6 rule add pref 5330 lookup 5182 suppress_prefixlength 0`,
+  );
+});
+
+test("with an exit everything of both families enters the device but marked packets, the agent's user and direct networks", () => {
+  assert.equal(
+    lines(planHostNet({ ...exit, direct: [parseCidr("192.168.1.0/24")], escapes: [parseIp("203.0.113.5")] }, bare)),
+    `ip link set dev exn0 mtu 1280 up
+ip address add 100.64.0.7/32 dev exn0
+ip address add fd7e:1::7/128 dev exn0 nodad
+ip -4 route replace 100.64.0.0/10 dev exn0 table 5182
+ip -4 route replace 0.0.0.0/0 dev exn0 table 5182
+ip -6 route replace fd7e:1::/48 dev exn0 table 5182
+ip -6 route replace ::/0 dev exn0 table 5182
+nft -f -
+ip -4 rule add pref 5310 fwmark 0x450000 lookup main
+ip -4 rule add pref 5315 to 203.0.113.5/32 lookup main
+ip -4 rule add pref 5330 lookup 5182 suppress_prefixlength 0
+ip -4 rule add pref 5335 to 192.168.1.0/24 lookup main
+ip -4 rule add pref 5340 uidrange 988-988 lookup main
+ip -4 rule add pref 5350 lookup 5182
+ip -4 rule add pref 5355 ipproto udp dport 53 lookup main
+ip -4 rule add pref 5360 unreachable
+ip -6 rule add pref 5310 fwmark 0x450000 lookup main
+ip -6 rule add pref 5330 lookup 5182 suppress_prefixlength 0
+ip -6 rule add pref 5335 to fe80::/10 lookup main
+ip -6 rule add pref 5340 uidrange 988-988 lookup main
+ip -6 rule add pref 5350 lookup 5182
+ip -6 rule add pref 5355 ipproto udp dport 53 lookup main
+ip -6 rule add pref 5360 unreachable`,
+  );
+});
+
+test("leaving an exit takes the rules away last to first and keeps the mesh", () => {
+  const observed: ObservedHostNet = {
+    ...bare,
+    link: { up: true, mtu: 1280 },
+    addresses: ["100.64.0.7/32", "fd7e:1::7/128"],
+    rules: {
+      4: [
+        "pref 5310 fwmark 0x450000 lookup main",
+        "pref 5330 lookup 5182 suppress_prefixlength 0",
+        "pref 5350 lookup 5182",
+        "pref 5360 unreachable",
+      ],
+      6: ["pref 5310 fwmark 0x450000 lookup main", "pref 5330 lookup 5182 suppress_prefixlength 0"],
+    },
+    routes: {
+      4: [
+        { to: "0.0.0.0/0", dev: "exn0" },
+        { to: "100.64.0.0/10", dev: "exn0" },
+      ],
+      6: [{ to: "fd7e:1::/48", dev: "exn0" }],
+    },
+    dns: { mark: "whatever", rules: 9 },
+  };
+  assert.equal(
+    lines(planHostNet(mesh, observed)),
+    `ip -4 route del 0.0.0.0/0 table 5182
+nft delete table inet exitnode_client
+ip -4 rule del pref 5360 unreachable
+ip -4 rule del pref 5350 lookup 5182`,
+  );
+});
+
+test("a machine without IPv6 is planned for IPv4 alone", () => {
+  const steps = lines(planHostNet(exit, { ...bare, ip6: false }));
+  assert.doesNotMatch(steps, /-6|fd7e/);
+});
+
+test("a strict reverse path filter is loosened for an exit, remembered, and put back", () => {
+  const strict = { ...bare, rpFilter: { all: 0, default: 1, eth0: 1 } };
+  const previous = previousOf(exit, strict);
+  assert.deepEqual(previous, { rpFilterAll: 0 });
+  const step = planHostNet(exit, strict).find(({ argv }) => argv[0] === "tee");
+  assert.deepEqual([step?.argv, step?.input], [["tee", "/proc/sys/net/ipv4/conf/all/rp_filter"], "2\n"]);
+  const loosened = { ...strict, rpFilter: { ...strict.rpFilter, all: 2 }, previous };
+  assert.deepEqual(previousOf(exit, loosened), previous);
+  assert.equal(
+    planHostNet(exit, loosened).find(({ argv }) => argv[0] === "tee"),
+    undefined,
+  );
+  assert.equal(planHostNet(undefined, loosened).find(({ argv }) => argv[0] === "tee")?.input, "0\n");
+});
+
+test("a reverse path filter that is off or loose is let be", () => {
+  for (const all of [0, 2]) {
+    const observed = { ...bare, rpFilter: { all, default: 0, eth0: all === 2 ? 1 : 0 } };
+    assert.deepEqual(previousOf(exit, observed), {});
+    assert.equal(
+      planHostNet(exit, observed).find(({ argv }) => argv[0] === "tee"),
+      undefined,
+    );
+  }
+});
+
+test("the DNS table redirects the resolver's family, refuses the other, and spares loopback and the agent", () => {
+  assert.equal(
+    renderDnsRedirect({ device: "exn0", resolver: parseIp("100.64.0.1"), uid: 988 }),
+    `table inet exitnode_client
+delete table inet exitnode_client
+table inet exitnode_client {
+  comment "rules 1: dns to 100.64.0.1 by exn0, except user 988"
+  chain dns_redirect {
+    type nat hook output priority -100; policy accept;
+    oifname "lo" accept
+    meta skuid 988 accept
+    meta nfproto ipv4 meta l4proto { tcp, udp } th dport 53 dnat ip to 100.64.0.1
+  }
+  chain dns_source {
+    type nat hook postrouting priority 100; policy accept;
+    oifname "exn0" ct status dnat meta l4proto { tcp, udp } th dport 53 masquerade
+  }
+  chain dns_refuse {
+    type filter hook output priority 0; policy accept;
+    meta nfproto != ipv6 accept
+    oifname "lo" accept
+    meta skuid 988 accept
+    udp dport 53 reject with icmpx port-unreachable
+    tcp dport 53 reject with tcp reset
+  }
+}
+`,
+  );
+});
+
+test("output that is no JSON, and commands that fail, are read as nothing there", () => {
+  const nothing = { exitCode: 2, stdout: "[" };
+  const broken = { exitCode: 0, stdout: "{}" };
+  const outputs = {
+    addresses: nothing,
+    rules4: broken,
+    rules6: { exitCode: 0, stdout: "[]" },
+    routes4: nothing,
+    routes6: broken,
+    dns: nothing,
+    rpFilter: nothing,
+    ip6Off: nothing,
+  };
+  assert.deepEqual(readHostNet("exn0", outputs, {}), { ...bare, link: undefined, rpFilter: {} });
+});

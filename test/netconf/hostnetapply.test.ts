@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { parseCidr, parseIp } from "../../src/kit/ip.js";
+import {
+  type HostNet,
+  type ObservedHostNet,
+  type Previous,
+  planHostNet,
+  previousOf,
+} from "../../src/netconf/hostnet.js";
+import { observeHostNet, readHostNet } from "../../src/netconf/hostnetobserve.js";
+import { localExec, mustRun, type Ran } from "../../src/sys/exec.js";
+
+/**
+ * A client between two worlds: its LAN's router (which answers as 203.0.113.10) and an exit (203.0.113.9, and DNS
+ * on 100.64.0.1), the latter on a plain link named like the tunnel's device.
+ */
+const HOST = "exn-en-host";
+const ROUTER = "exn-en-router";
+const EXIT = "exn-en-exit";
+const DEVICE = "exn0";
+const UID = 12_345;
+const DNS_ANSWER = "192.0.2.53";
+
+const inside = (place: string, ...argv: string[]): Promise<Ran> =>
+  localExec.run(["ip", "netns", "exec", place, ...argv]);
+const must = (place: string, line: string, input?: string): Promise<string> =>
+  mustRun(localExec, ["ip", "netns", "exec", place, ...line.split(" ")], input === undefined ? {} : { input });
+
+async function removePlaces(): Promise<void> {
+  for (const place of [HOST, ROUTER, EXIT]) {
+    const pids = await localExec.run(["ip", "netns", "pids", place]);
+    for (const pid of pids.stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid));
+    await localExec.run(["ip", "netns", "delete", place]);
+  }
+}
+
+before(async () => {
+  await removePlaces();
+  for (const place of [HOST, ROUTER, EXIT]) {
+    await mustRun(localExec, ["ip", "netns", "add", place]);
+    await must(place, "ip link set lo up");
+  }
+  await must(HOST, `ip link add eth0 type veth peer name lan netns ${ROUTER}`);
+  await must(HOST, `ip link add ${DEVICE} type veth peer name tunnel netns ${EXIT}`);
+  // Link-local addresses appear in their own time, which would look like a trace of ours.
+  for (const device of ["eth0", DEVICE]) await must(HOST, `ip link set ${device} addrgenmode none`);
+  await must(HOST, "ip address add 192.168.7.2/24 dev eth0");
+  await must(HOST, "ip link set eth0 up");
+  await must(HOST, "ip route add default via 192.168.7.1");
+  await must(HOST, "tee /proc/sys/net/ipv4/conf/eth0/rp_filter", "1\n");
+  await must(ROUTER, "ip address add 192.168.7.1/24 dev lan");
+  await must(ROUTER, "ip address add 203.0.113.10/32 dev lo");
+  await must(ROUTER, "ip link set lan up");
+  await must(EXIT, "ip address add 100.64.0.1/32 dev tunnel");
+  await must(EXIT, "ip address add fd7e:1::1/128 dev tunnel nodad");
+  await must(EXIT, "ip address add 203.0.113.9/32 dev lo");
+  await must(EXIT, "ip link set tunnel up");
+  await must(EXIT, "ip route add 100.64.0.7/32 dev tunnel");
+  // A tunnel has no neighbours to ask for: here the exit answers for every address.
+  await must(EXIT, "tee /proc/sys/net/ipv4/conf/tunnel/proxy_arp", "1\n");
+  await must(EXIT, "ip route add default dev lo");
+  await must(
+    EXIT,
+    `dnsmasq --no-hosts --no-resolv --listen-address=100.64.0.1 --bind-interfaces --address=/#/${DNS_ANSWER}`,
+  );
+});
+after(removePlaces);
+
+const mesh: HostNet = {
+  device: DEVICE,
+  mtu: 1280,
+  addresses: [parseIp("100.64.0.7"), parseIp("fd7e:1::7")],
+  routes: [parseCidr("100.64.0.0/10"), parseCidr("fd7e:1::/48")],
+  everything: false,
+  fwmark: 0x45_0000,
+  uid: UID,
+  escapes: [],
+  resolver: undefined,
+};
+const exit: HostNet = { ...mesh, everything: true, resolver: parseIp("100.64.0.1") };
+let previous: Previous = {};
+
+async function observe(): Promise<ObservedHostNet> {
+  const entries = await Promise.all(
+    observeHostNet(DEVICE).map(async ({ name, argv }) => [name, await inside(HOST, ...argv)] as const),
+  );
+  return readHostNet(DEVICE, Object.fromEntries(entries) as Parameters<typeof readHostNet>[1], previous);
+}
+
+async function apply(want: HostNet | undefined): Promise<void> {
+  const observed = await observe();
+  const steps = planHostNet(want, observed);
+  previous = previousOf(want, observed);
+  for (const { argv, input } of steps)
+    await mustRun(localExec, ["ip", "netns", "exec", HOST, ...argv], input === undefined ? {} : { input });
+}
+
+async function snapshot(): Promise<string> {
+  const commands = [
+    "ip rule",
+    "ip -6 rule",
+    "ip route show table all",
+    "ip -6 route show table all",
+    "nft list ruleset",
+    "grep -rs . /proc/sys/net/ipv4/conf --include=rp_filter",
+  ];
+  const parts: string[] = [];
+  for (const command of commands) parts.push(`# ${command}\n${await must(HOST, command)}`);
+  return parts.join("\n");
+}
+
+const pings = async (to: string, ...options: string[]): Promise<boolean> =>
+  (await inside(HOST, "ping", "-c", "1", "-W", "1", ...options, to)).exitCode === 0;
+const deviceTo = async (...argv: string[]): Promise<string> =>
+  / dev (\S+)/.exec((await inside(HOST, "ip", "route", "get", ...argv)).stdout)?.[1] ?? "none";
+
+const LOOKUP = (server: string): string => `
+const resolver = new (require("node:dns").Resolver)({ timeout: 1000, tries: 1 });
+resolver.setServers(["${server}"]);
+resolver.resolve4("anything.example", (error, found) => console.log(error ? error.code : found.join()));`;
+const lookup = async (server: string): Promise<string> =>
+  (await inside(HOST, process.execPath, "-e", LOOKUP(server))).stdout.trim();
+
+test("an exit takes everything but marked packets and the agent's user, and undoing it leaves no trace", async () => {
+  const untouched = await snapshot();
+  assert.equal(await pings("203.0.113.10"), true, "the Internet is reached directly at first");
+
+  await apply(exit);
+  assert.deepEqual(planHostNet(exit, await observe()), [], "a second plan is empty");
+  assert.equal(await pings("203.0.113.9"), true, "through the exit");
+  assert.equal(await pings("203.0.113.10"), false, "not beside the exit");
+  assert.equal(await pings("203.0.113.10", "-m", `${exit.fwmark}`), true, "marked packets go directly, and come back");
+  assert.equal(await pings("203.0.113.9", "-m", `${exit.fwmark}`), false);
+  assert.equal(await deviceTo("198.51.100.1", "uid", `${UID}`), "eth0");
+  assert.equal(await deviceTo("198.51.100.1", "uid", "1"), DEVICE);
+  assert.equal(await deviceTo("2001:db8::1"), DEVICE, "IPv6 does not pass beside the exit");
+  assert.equal(await deviceTo("100.64.0.9", "uid", `${UID}`), DEVICE, "the agent's user reaches the mesh");
+  assert.equal(await lookup("203.0.113.10"), DNS_ANSWER, "DNS asked of anyone is answered by the exit's resolver");
+  assert.equal(await lookup("[2001:db8::53]"), "ECONNREFUSED", "DNS over IPv6 is refused at once");
+
+  await apply(undefined);
+  assert.equal(await snapshot(), untouched);
+});
+
+test("the mesh alone leaves the rest where it was, and switching back and forth converges", async () => {
+  const untouched = await snapshot();
+  await apply(mesh);
+  assert.deepEqual(planHostNet(mesh, await observe()), []);
+  assert.equal(await pings("100.64.0.1"), true);
+  assert.equal(await pings("203.0.113.10"), true);
+  assert.equal(await pings("203.0.113.9"), false);
+  const meshed = await snapshot();
+  await apply(exit);
+  await apply({ ...exit, direct: [parseCidr("203.0.113.10/32")] });
+  assert.equal(await pings("203.0.113.10"), true, "a direct network stays direct");
+  await apply(mesh);
+  assert.equal(await snapshot(), meshed);
+  await apply(undefined);
+  assert.equal(await snapshot(), untouched);
+});
+
+test("when the device goes down under an exit, nothing leaves beside it", async () => {
+  await apply(exit);
+  await must(HOST, `ip link set ${DEVICE} down`);
+  assert.equal(await pings("203.0.113.10"), false);
+  assert.equal(await deviceTo("198.51.100.1"), "none");
+  assert.equal(await deviceTo("203.0.113.10", "mark", `${exit.fwmark}`), "eth0", "the tunnel can still be rebuilt");
+  await apply(exit);
+  assert.equal(await pings("203.0.113.9"), true, "one more plan mends it");
+  await apply(undefined);
+});
