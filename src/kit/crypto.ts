@@ -1,46 +1,49 @@
 import {
   createCipheriv,
   createDecipheriv,
+  createHash,
+  createHmac,
   createPrivateKey,
   createPublicKey,
   diffieHellman,
   type KeyObject,
 } from "node:crypto";
 import { blake2s } from "@noble/hashes/blake2.js";
-import { concat } from "./bytes.js";
+import { concat, toBase64Url } from "./bytes.js";
 
 /**
  * The primitives under WireGuard and the control channel, all deterministic: no key is made here, chance comes in
- * as an argument. node:crypto does X25519 and ChaCha20-Poly1305 (36 µs against 1.1 ms for a pure-TypeScript
- * X25519); BLAKE2s with a key is not in it, so that one is @noble/hashes.
+ * as an argument. node:crypto does X25519, ChaCha20-Poly1305, BLAKE2s and its HMAC (36 µs against 1.1 ms for a
+ * pure-TypeScript X25519); BLAKE2s with a key is not in it, so that one is @noble/hashes.
  */
 
 export type KeyPair = { readonly privateKey: Uint8Array; readonly publicKey: Uint8Array };
 
-// DER around 32 raw bytes (RFC 8410 §4 and §7): what node:crypto imports.
-const PKCS8_X25519 = Uint8Array.from(Buffer.from("302e020100300506032b656e04220420", "hex"));
-const SPKI_X25519 = Uint8Array.from(Buffer.from("302a300506032b656e032100", "hex"));
-
 export function keyPairOf(privateKey: Uint8Array): KeyPair {
-  const spki = createPublicKey(importPrivate(privateKey)).export({ format: "der", type: "spki" });
-  return { privateKey, publicKey: new Uint8Array(spki.subarray(SPKI_X25519.length)) };
+  const { x } = importPrivate(privateKey).export({ format: "jwk" });
+  return { privateKey, publicKey: new Uint8Array(Buffer.from(x ?? "", "base64url")) };
 }
 
 /** X25519 (RFC 7748 §5); undefined when the result is all zero, as it is for a low-order public key (§6.1). */
 export function dh(privateKey: Uint8Array, publicKey: Uint8Array): Uint8Array | undefined {
   try {
-    const shared = diffieHellman({
-      privateKey: importPrivate(privateKey),
-      publicKey: createPublicKey({ key: Buffer.from(concat(SPKI_X25519, publicKey)), format: "der", type: "spki" }),
-    });
+    const shared = diffieHellman({ privateKey: importPrivate(privateKey), publicKey: importPublic(publicKey) });
     return shared.some((byte) => byte !== 0) ? new Uint8Array(shared) : undefined;
   } catch {
     return undefined;
   }
 }
 
+// RFC 8037 §2, a tenth of the time of DER: OpenSSL's decoders try every format they know (470 µs against 45 µs for
+// a private key). Node takes the private key from `d` alone; `x` must be there, and is not read.
+const JWK_X25519 = { kty: "OKP", crv: "X25519" } as const;
+
 function importPrivate(privateKey: Uint8Array): KeyObject {
-  return createPrivateKey({ key: Buffer.from(concat(PKCS8_X25519, privateKey)), format: "der", type: "pkcs8" });
+  return createPrivateKey({ key: { ...JWK_X25519, d: toBase64Url(privateKey), x: "" }, format: "jwk" });
+}
+
+function importPublic(publicKey: Uint8Array): KeyObject {
+  return createPublicKey({ key: { ...JWK_X25519, x: toBase64Url(publicKey) }, format: "jwk" });
 }
 
 export const TAG_BYTES = 16;
@@ -71,15 +74,55 @@ export function open(
   }
 }
 
-function nonceOf(counter: bigint): Uint8Array {
+/** The same with nothing associated, into a buffer from `at`: `plaintext` may be that very stretch of it. */
+export function sealInto(
+  key: Uint8Array,
+  counter: bigint | number,
+  plaintext: Uint8Array,
+  into: Uint8Array,
+  at: number,
+): void {
+  const cipher = createCipheriv("chacha20-poly1305", key, nonceOf(counter), { authTagLength: TAG_BYTES });
+  into.set(cipher.update(plaintext), at);
+  cipher.final();
+  into.set(cipher.getAuthTag(), at + plaintext.length);
+}
+
+/** The plaintext's length, or -1 and nothing written when the tag does not match. */
+export function openInto(
+  key: Uint8Array,
+  counter: bigint | number,
+  ciphertext: Uint8Array,
+  into: Uint8Array,
+  at: number,
+): number {
+  const length = ciphertext.length - TAG_BYTES;
+  if (length < 0) return -1;
+  const decipher = createDecipheriv("chacha20-poly1305", key, nonceOf(counter), { authTagLength: TAG_BYTES });
+  decipher.setAuthTag(ciphertext.subarray(length));
+  const plaintext = decipher.update(ciphertext.subarray(0, length));
+  try {
+    decipher.final();
+  } catch {
+    return -1;
+  }
+  into.set(plaintext, at);
+  return length;
+}
+
+function nonceOf(counter: bigint | number): Uint8Array {
   const nonce = new Uint8Array(12);
-  new DataView(nonce.buffer).setBigUint64(4, counter, true);
+  new DataView(nonce.buffer).setBigUint64(4, BigInt(counter), true);
   return nonce;
 }
 
+const BLAKE2S = "blake2s256";
+
 /** BLAKE2s-256 of the parts in a row (RFC 7693). */
 export function hash(...parts: readonly Uint8Array[]): Uint8Array {
-  return blake2s(concat(...parts));
+  const state = createHash(BLAKE2S);
+  for (const part of parts) state.update(part);
+  return new Uint8Array(state.digest());
 }
 
 /** Keyed BLAKE2s with 16 bytes out: WireGuard's Mac (paper §5.4.4). */
@@ -87,15 +130,11 @@ export function mac(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Arra
   return blake2s(concat(...parts), { key, dkLen: 16 });
 }
 
-const HMAC_BLOCK_BYTES = 64;
-
 /** HMAC-BLAKE2s (RFC 2104). */
 export function hmac(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
-  const block = new Uint8Array(HMAC_BLOCK_BYTES);
-  block.set(key.length > HMAC_BLOCK_BYTES ? hash(key) : key);
-  const inner = block.map((byte) => byte ^ 0x36);
-  const outer = block.map((byte) => byte ^ 0x5c);
-  return hash(outer, hash(inner, ...parts));
+  const state = createHmac(BLAKE2S, key);
+  for (const part of parts) state.update(part);
+  return new Uint8Array(state.digest());
 }
 
 /** HKDF as Noise uses it (§4.3), one to three outputs of 32 bytes. */

@@ -1,0 +1,47 @@
+import type { Ip } from "../kit/ip.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import {
+  HANDSHAKES_BEFORE_LOAD,
+  HANDSHAKES_MAX_UNDER_LOAD,
+  LOAD_LASTS_MS,
+  SOURCE_BURST,
+  SOURCE_REFILL_MS,
+  SOURCES_MAX,
+} from "./constants.js";
+
+/**
+ * How much of the processor strangers may spend (paper §5.3). Handshake messages are counted by the second; past a
+ * first limit the device is under load and asks for cookies, past a second one it handles none until the next second.
+ */
+export class HandshakeBudget {
+  #windowFrom: Millis = Number.NEGATIVE_INFINITY;
+  #arrived = 0;
+  #handled = 0;
+  #loadUntil: Millis = Number.NEGATIVE_INFINITY;
+  #sources = new Map<Ip, { tokens: number; at: Millis }>();
+
+  /** Counts one arrival with a valid mac1; true when its sender must prove its address. */
+  underLoad(now: Millis): boolean {
+    if (now - this.#windowFrom >= SECOND) {
+      this.#windowFrom = now;
+      this.#arrived = 0;
+      this.#handled = 0;
+    }
+    if (++this.#arrived > HANDSHAKES_BEFORE_LOAD) this.#loadUntil = now + LOAD_LASTS_MS;
+    const loaded = now < this.#loadUntil;
+    if (!loaded && this.#sources.size > 0) this.#sources = new Map();
+    return loaded;
+  }
+
+  /** Under load, after a valid cookie: may this source's message be handled? Takes a token if so. */
+  admit(source: Ip, now: Millis): boolean {
+    if (this.#handled >= HANDSHAKES_MAX_UNDER_LOAD) return false;
+    if (this.#sources.size >= SOURCES_MAX && !this.#sources.has(source)) this.#sources = new Map();
+    const bucket = this.#sources.get(source) ?? { tokens: SOURCE_BURST, at: now };
+    const tokens = Math.min(SOURCE_BURST, bucket.tokens + (now - bucket.at) / SOURCE_REFILL_MS);
+    this.#sources.set(source, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now });
+    if (tokens < 1) return false;
+    this.#handled++;
+    return true;
+  }
+}
