@@ -89,9 +89,11 @@ export function planHostNet(want: HostNet | undefined, observed: ObservedHostNet
 
 /** What to keep before the plan's steps are run, and to hand back with every later observation. */
 export function previousOf(want: HostNet | undefined, observed: ObservedHostNet): Previous {
-  if (want === undefined || !want.everything) return {};
-  if (observed.previous.rpFilterAll !== undefined) return observed.previous;
-  return isStrict(observed) ? { rpFilterAll: observed.rpFilter.all ?? 0 } : {};
+  const { previous, rpFilter } = observed;
+  // Until it is put back: the process may end between keeping this and running the steps.
+  if (!want?.everything) return restoredRpFilter(observed) === undefined ? {} : previous;
+  if (previous.rpFilterAll !== undefined) return previous;
+  return isStrict(observed) ? { rpFilterAll: rpFilter.all ?? 0 } : {};
 }
 
 function planLink(want: HostNet, { link }: ObservedHostNet): Step[] {
@@ -166,13 +168,16 @@ function isStrict({ rpFilter }: ObservedHostNet): boolean {
 }
 
 function planRpFilter(want: HostNet | undefined, observed: ObservedHostNet): Step[] {
-  const { all } = observed.rpFilter;
-  const before = observed.previous.rpFilterAll;
   const write = (value: number, why: string): Step => ({ argv: ["tee", RP_FILTER_ALL], input: `${value}\n`, why });
   if (want?.everything)
     return isStrict(observed) ? [write(RP_LOOSE, "a strict filter drops the tunnel's answers")] : [];
-  // Changed by someone else meanwhile: theirs to keep.
-  return before !== undefined && before !== all && all === RP_LOOSE ? [write(before, "as it was before us")] : [];
+  const restored = restoredRpFilter(observed);
+  return restored === undefined ? [] : [write(restored, "as it was before us")];
+}
+
+/** Undefined when there is nothing to put back; changed by someone else meanwhile, it is theirs to keep. */
+function restoredRpFilter({ previous, rpFilter }: ObservedHostNet): number | undefined {
+  return rpFilter.all === RP_LOOSE && previous.rpFilterAll !== RP_LOOSE ? previous.rpFilterAll : undefined;
 }
 
 const withLength = (ip: Ip): string => `${ip}/${familyOf(ip) === 4 ? 32 : 128}`;

@@ -128,6 +128,12 @@ test("a strict reverse path filter is loosened for an exit, remembered, and put 
   assert.equal(planHostNet(undefined, loosened).find(({ argv }) => argv[0] === "tee")?.input, "0\n");
 });
 
+test("what was there before is kept until it is put back, and not a moment longer", () => {
+  const loosened = { ...bare, rpFilter: { all: 2, default: 1, eth0: 1 }, previous: { rpFilterAll: 1 } };
+  assert.deepEqual(previousOf(mesh, loosened), { rpFilterAll: 1 });
+  assert.deepEqual(previousOf(mesh, { ...loosened, rpFilter: { all: 1, eth0: 1 } }), {});
+});
+
 test("a reverse path filter that is off or loose is let be", () => {
   for (const all of [0, 2]) {
     const observed = { ...bare, rpFilter: { all, default: 0, eth0: all === 2 ? 1 : 0 } };

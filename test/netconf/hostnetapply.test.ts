@@ -8,7 +8,7 @@ import {
   planHostNet,
   previousOf,
 } from "../../src/netconf/hostnet.js";
-import { observeHostNet, readHostNet } from "../../src/netconf/hostnetobserve.js";
+import { type Observation, type Output, observeHostNet, readHostNet } from "../../src/netconf/hostnetobserve.js";
 import { localExec, mustRun, type Ran } from "../../src/sys/exec.js";
 
 /**
@@ -82,10 +82,9 @@ const exit: HostNet = { ...mesh, everything: true, resolver: parseIp("100.64.0.1
 let previous: Previous = {};
 
 async function observe(): Promise<ObservedHostNet> {
-  const entries = await Promise.all(
-    observeHostNet(DEVICE).map(async ({ name, argv }) => [name, await inside(HOST, ...argv)] as const),
-  );
-  return readHostNet(DEVICE, Object.fromEntries(entries) as Parameters<typeof readHostNet>[1], previous);
+  const outputs: Partial<Record<Observation, Output>> = {};
+  for (const { name, argv } of observeHostNet(DEVICE)) outputs[name] = await inside(HOST, ...argv);
+  return readHostNet(DEVICE, outputs as Record<Observation, Output>, previous);
 }
 
 async function apply(want: HostNet | undefined): Promise<void> {
