@@ -1,6 +1,6 @@
 // Builds the project. `dev`: every source and test, one file each, into build/ (or $EXN_BUILD), for the tests.
 // `ship`: the bundles of dist/ that are installed and pushed.
-import { copyFileSync, existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -40,14 +40,24 @@ const libsqlBeside = {
   },
 };
 
+// src/sys/koffi.ts loads koffi's native part from beside the bundle, without koffi's own JavaScript.
+function copyKoffi(folder) {
+  const libc = process.report.getReport().header.glibcVersionRuntime === undefined ? "musl" : "linux";
+  const native = `node_modules/@koromix/koffi-linux-${process.arch}/${libc}_${process.arch}/koffi.node`;
+  copyFileSync(native, join(folder, "koffi.node"));
+}
+
 const BUNDLES = [
   { entry: "src/main.ts", out: "dist/exitnode.js", minify: true },
+  { entry: "src/agentmain.ts", out: "dist/agent.js", minify: true },
   { entry: "src/coordinatormain.ts", out: "dist/coordinator.js", minify: true, besideLibsql: true },
 ];
 
 async function ship() {
   rmSync("dist", { recursive: true, force: true });
-  for (const { entry, out, minify, besideLibsql } of BUNDLES) {
+  mkdirSync("dist");
+  copyKoffi("dist");
+  for (const { entry, out, minify, besideLibsql } of BUNDLES.filter(({ entry }) => existsSync(entry))) {
     await build({
       entryPoints: [entry],
       outfile: out,
@@ -61,10 +71,10 @@ async function ship() {
       external: ["koffi", "cpu-features", ...(besideLibsql ? [] : ["libsql"])],
       plugins: besideLibsql ? [libsqlBeside] : [],
       // libsql asks `@neon-rs/load` for its native part only when this is set.
-      define: besideLibsql ? { "process.env.LIBSQL_JS_DEV": "'1'", __dirname: "'.'" } : {},
+      define: besideLibsql ? { "process.env.LIBSQL_JS_DEV": "'1'" } : {},
       loader: { ".node": "empty" },
       banner: {
-        js: "#!/usr/bin/env node\nimport { createRequire as exnRequire } from 'node:module';const require = exnRequire(import.meta.url);",
+        js: "#!/usr/bin/env node\nimport { createRequire as exnRequire } from 'node:module';const require = exnRequire(import.meta.url);const __dirname = import.meta.dirname;",
       },
     });
   }

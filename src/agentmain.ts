@@ -68,7 +68,7 @@ async function runDaemon(): Promise<void> {
       probeKernel: () => probeKernelWireGuard(localExec),
       openBackend: async (kind, failed) =>
         kind === "kernel"
-          ? new KernelWireGuard(localExec, systemClock)
+          ? new KernelWireGuard(localExec, config.interface, systemClock)
           : new Engine({ workerUrl: new URL(import.meta.url), onFailed: failed }),
       ready: () => void notifySystemd("READY=1"),
     },

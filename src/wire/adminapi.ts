@@ -18,6 +18,8 @@ export const API_PREFIX = "/api/v1";
 export const coordinatorStatus = z.object({
   version: z.string(),
   publicKey: z.string(),
+  /** SHA-256 of its certificate, colon-separated upper-case hex: what an administrator's machine pins. */
+  tlsFingerprint: z.string(),
   urls: z.array(z.string()),
   devices: z.number().int(),
   online: z.number().int(),
@@ -64,5 +66,7 @@ export const deviceInfo = z.object({
   createdAtMs: z.number(),
   lastSeenAtMs: z.number().optional(),
   revokedAtMs: z.number().optional(),
+  /** In the answer to a revocation: the connected peers, how many confirmed the new map, and within what time. */
+  told: z.object({ peers: z.number(), confirmed: z.number(), tookMs: z.number() }).optional(),
 });
 export type DeviceInfo = z.infer<typeof deviceInfo>;

@@ -1,6 +1,7 @@
 import { z } from "zod";
+import { fromUtf8, utf8 } from "../kit/bytes.js";
 import { ENDPOINTS_MAX, networkMap } from "./map.js";
-import { cidr, deviceName, ip, key } from "./schema.js";
+import { cidr, deviceName, ip, key, tryJson } from "./schema.js";
 
 /**
  * The control channel: JSON messages, each one transport message of a Noise_IK_25519_ChaChaPoly_BLAKE2s session
@@ -55,6 +56,7 @@ export const REFUSALS = {
   "join-key-expired": "the join key has expired",
   "join-key-used": "the join key was used already",
   "name-taken": "an exit node of that name exists",
+  "key-taken": "another device has that WireGuard key",
   "device-revoked": "this device was revoked",
   "version-unsupported": "the control protocol's version is not spoken here",
   full: "the coordinator holds as many devices as it may",
@@ -73,3 +75,18 @@ export const toDevice = z.discriminatedUnion("type", [
   z.object({ type: z.literal("pong"), sentAt: z.number() }),
 ]);
 export type ToDevice = z.infer<typeof toDevice>;
+
+/** The plaintext of one transport message. */
+export function encodeControl(message: ToCoordinator | ToDevice): Uint8Array {
+  return utf8(JSON.stringify(message));
+}
+
+/** Undefined when the bytes are no message this version knows. */
+export function decodeToCoordinator(bytes: Uint8Array): ToCoordinator | undefined {
+  return toCoordinator.safeParse(tryJson(fromUtf8(bytes) ?? "")).data;
+}
+
+/** Undefined when the bytes are no message this version knows. */
+export function decodeToDevice(bytes: Uint8Array): ToDevice | undefined {
+  return toDevice.safeParse(tryJson(fromUtf8(bytes) ?? "")).data;
+}
