@@ -1,0 +1,82 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Accounts, type Grant, hashPassword, newSecret } from "./accounts.js";
+import { readCertificate } from "./certificate.js";
+import { isRecord } from "./json.js";
+import { writeWhole } from "./statefile.js";
+
+/** What somebody needs to use the lab's Proxmox VE. */
+export type Access = {
+  readonly rootPassword: string;
+  readonly fingerprint: string;
+  readonly token: { readonly id: string; readonly secret: string };
+};
+
+export const LAB_USER = "exitnode@pve";
+export const LAB_TOKEN = "lab";
+
+/** The roles of the least-privilege token, and where each is granted (pve-api, 3: "Smallest useful roles"). */
+export const LAB_ROLES: readonly { role: string; path: (node: string) => string; privileges: readonly string[] }[] = [
+  {
+    role: "ExitnodeGuests",
+    path: () => "/vms",
+    privileges: [
+      ...["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Disk"],
+      ...["VM.Config.Network", "VM.Config.Options", "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup"],
+    ],
+  },
+  {
+    role: "ExitnodeStorage",
+    path: () => "/storage/local",
+    privileges: ["Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit"],
+  },
+  { role: "ExitnodeNetwork", path: () => "/sdn/zones/localnetwork/vmbr0", privileges: ["SDN.Use"] },
+  { role: "ExitnodeNode", path: (node) => `/nodes/${node}`, privileges: ["Sys.Audit"] },
+];
+
+/**
+ * Makes, on the first run, root's password and a user with a privilege-separated token that may do what exitnode
+ * needs and no more; later runs answer the same. Call it before the server starts: both write the accounts.
+ */
+export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promise<Access> {
+  const path = join(stateDir, "credentials.json");
+  const { fingerprint } = await readCertificate(stateDir, nodeName);
+  const kept = readKept(path);
+  if (kept !== undefined) return { ...kept, fingerprint };
+  const accounts = new Accounts(stateDir);
+  const rootPassword = randomBytes(12).toString("base64url");
+  const root = accounts.users["root@pam"];
+  if (root !== undefined) root.password = hashPassword(rootPassword);
+  const { secret, hash } = newSecret();
+  accounts.users[LAB_USER] = {
+    enable: 1,
+    expire: 0,
+    comment: "exitnode",
+    tokens: { [LAB_TOKEN]: { secretHash: hash, privsep: 1, expire: 0 } },
+  };
+  const id = `${LAB_USER}!${LAB_TOKEN}`;
+  accounts.dropGrantsTo((grant) => grant.ugid === LAB_USER || grant.ugid === id);
+  for (const { role, path: at, privileges } of LAB_ROLES) {
+    accounts.roles[role] = [...privileges].sort();
+    const grant = { path: at(nodeName), roleid: role, propagate: 1 };
+    const both: Grant[] = [
+      { ...grant, type: "user", ugid: LAB_USER },
+      { ...grant, type: "token", ugid: id },
+    ];
+    accounts.acl.push(...both);
+  }
+  accounts.save();
+  // Last: until this file is there, a rerun makes everything anew.
+  const made = { rootPassword, token: { id, secret } };
+  writeWhole(path, JSON.stringify(made), 0o600);
+  return { ...made, fingerprint };
+}
+
+function readKept(path: string): Omit<Access, "fingerprint"> | undefined {
+  if (!existsSync(path)) return undefined;
+  const value: unknown = JSON.parse(readFileSync(path, "utf8"));
+  if (!isRecord(value) || !isRecord(value["token"])) return undefined;
+  const { rootPassword, token } = value;
+  return { rootPassword: String(rootPassword), token: { id: String(token["id"]), secret: String(token["secret"]) } };
+}

@@ -1,0 +1,72 @@
+import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Millis } from "../../kit/time.js";
+import { lxcFolder } from "./lxc.js";
+import { processAlive, processesOf } from "./process.js";
+
+/** How long killed containers may take to disappear, all together. */
+const DESTROY_WAIT_MS: Millis = 20_000;
+
+/** How long the last processes of one container may take to leave its control groups. */
+const GROUPS_WAIT_MS: Millis = 3_000;
+
+/**
+ * Ends every container below the two folders and removes its configuration and root directory, with or without the
+ * server, and after crashes of either. Templates, accounts and task logs stay. Answers which containers there were.
+ */
+export async function destroyAllContainers(options: { stateDir: string; storageDir: string }): Promise<number[]> {
+  const base = lxcFolder(options.stateDir);
+  const images = join(options.storageDir, "local", "images");
+  const { monitors, contained } = processesOf(base, images);
+  for (const pid of contained) kill(pid);
+  const until = performance.now() + DESTROY_WAIT_MS;
+  while ([...monitors, ...contained].some(processAlive)) {
+    if (performance.now() > until) break;
+    await delay(50);
+  }
+  // A monitor without a container has nothing left to clean.
+  for (const pid of monitors) kill(pid);
+  const guests = join(options.stateDir, "guests");
+  const vmids = [...names(guests), ...names(images)].map((name) => Number.parseInt(name, 10)).filter(Number.isInteger);
+  for (const vmid of new Set(vmids)) await removeGroups(vmid);
+  for (const folder of [base, guests, images]) rmSync(folder, { recursive: true, force: true });
+  return [...new Set(vmids)].sort((a, b) => a - b);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It ended by itself.
+  }
+}
+
+/**
+ * Control groups outlive a monitor that was killed; they are empty once the container's last process has quite ended.
+ * Another container of that name, which somebody else runs, keeps its groups: it has processes.
+ */
+async function removeGroups(vmid: number): Promise<void> {
+  const roots = ["/sys/fs/cgroup", ...names("/sys/fs/cgroup").map((name) => join("/sys/fs/cgroup", name))];
+  const kinds = ["payload", "monitor"].map((kind) => `lxc.${kind}.${vmid}`);
+  const groups = roots.flatMap((root) => kinds.map((kind) => join(root, kind))).filter((group) => existsSync(group));
+  const until = performance.now() + GROUPS_WAIT_MS;
+  while (!groups.every((group) => groupsBelow(group).every(isEmpty)) && performance.now() < until) await delay(50);
+  for (const group of groups)
+    if (groupsBelow(group).every(isEmpty)) for (const each of groupsBelow(group)) rmdirSync(each);
+}
+
+/** The group and all in it, innermost first: the order they can be removed in. */
+function groupsBelow(group: string): string[] {
+  if (!existsSync(group)) return [];
+  const inner = readdirSync(group, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return [...inner.flatMap((entry) => groupsBelow(join(group, entry.name))), group];
+}
+
+function isEmpty(group: string): boolean {
+  return !existsSync(group) || readFileSync(join(group, "cgroup.procs"), "utf8") === "";
+}
+
+function names(folder: string): string[] {
+  return existsSync(folder) && statSync(folder).isDirectory() ? readdirSync(folder) : [];
+}

@@ -1,0 +1,86 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Accounts } from "./accounts.js";
+import { Guests } from "./guest.js";
+import type { Caller } from "./permission.js";
+import type { Params } from "./property.js";
+import type { Runtime } from "./runtime.js";
+import type { Resolver } from "./setup.js";
+import { Storage } from "./storage.js";
+import { Tasks } from "./task.js";
+import { Tickets } from "./ticket.js";
+
+/** One Proxmox VE node: everything a method may use. */
+export type Pve = {
+  readonly nodeName: string;
+  readonly stateDir: string;
+  readonly accounts: Accounts;
+  readonly tickets: Tickets;
+  readonly tasks: Tasks;
+  readonly guests: Guests;
+  readonly storage: Storage;
+  readonly runtime: Runtime;
+  readonly resolver: () => Resolver;
+  /** SHA-256 of the certificate, colon-separated. */
+  readonly fingerprint: string;
+  readonly now: () => number;
+  /** The address the node is known by. */
+  readonly address: string;
+};
+
+export type Call = { readonly pve: Pve; readonly caller: Caller; readonly params: Params };
+/** What a method answers: the value of `data`, or with it fields beside `data`. */
+export class WithTotal {
+  readonly data: unknown;
+  readonly total: number;
+  constructor(data: unknown, total: number) {
+    this.data = data;
+    this.total = total;
+  }
+}
+export type Handler = (call: Call) => unknown;
+/** "GET /nodes/{node}/lxc" → its handler. */
+export type Handlers = Readonly<Record<string, Handler>>;
+
+export function openPve(options: {
+  nodeName: string;
+  stateDir: string;
+  storageDir: string;
+  runtime: Runtime;
+  fingerprint: string;
+  address: string;
+}): Pve {
+  const { nodeName, stateDir, storageDir, runtime, fingerprint, address } = options;
+  return {
+    nodeName,
+    stateDir,
+    accounts: new Accounts(stateDir),
+    tickets: new Tickets(stateDir),
+    tasks: new Tasks(stateDir, nodeName),
+    guests: new Guests(stateDir, nodeName),
+    storage: new Storage(storageDir),
+    runtime,
+    resolver: () => readResolver(stateDir),
+    fingerprint,
+    now: () => Date.now(),
+    address,
+  };
+}
+
+/** The node's resolver, which containers without `nameserver` get: the state folder's resolv.conf, else the machine's. */
+function readResolver(stateDir: string): Resolver {
+  const own = join(stateDir, "resolv.conf");
+  const path = existsSync(own) ? own : "/etc/resolv.conf";
+  const lines = existsSync(path) ? readFileSync(path, "utf8").split("\n") : [];
+  const values = (key: string): string[] =>
+    lines.filter((line) => line.startsWith(`${key} `)).map((line) => line.slice(key.length).trim());
+  return { nameservers: values("nameserver"), search: values("search")[0] };
+}
+
+/** The number of a container in the path; the schema has checked it. */
+export const vmidOf = ({ params }: Call): number => Number(params["vmid"]);
+
+export function text(params: Params, name: string): string | undefined {
+  const value = params[name];
+  return value === undefined ? undefined : String(value);
+}

@@ -1,0 +1,135 @@
+import { accessSync, constants, mkdirSync, statSync } from "node:fs";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer, type Server } from "node:https";
+import { dirname, join } from "node:path";
+import { Failure } from "../../kit/failure.js";
+import { SECOND } from "../../kit/time.js";
+import { readCertificate } from "./certificate.js";
+import { dispatch } from "./dispatch.js";
+import { lxcRuntime } from "./lxc.js";
+import { dropFromPools } from "./pool.js";
+import { openPve, type Pve, WithTotal } from "./pve.js";
+import { Refusal } from "./refusal.js";
+import { removeRoot } from "./rootfs.js";
+
+export type PveOptions = {
+  readonly address: string;
+  readonly port: number;
+  readonly nodeName: string;
+  readonly stateDir: string;
+  /** Templates and the containers' root directories: every folder above it must let others pass. */
+  readonly storageDir: string;
+  readonly signal: AbortSignal;
+};
+
+/** Every 401 waits this long, as on the genuine server: time-outs of clients must exceed it. */
+export const UNAUTHORIZED_DELAY_MS = 3 * SECOND;
+/** Connections that say nothing are closed after this long. */
+const IDLE_MS = 5 * SECOND;
+const HEADER_BYTES_MAX = 8 * 1024;
+
+/** Serves the API on real containers until the signal comes. Containers go on without it. */
+export async function servePve(options: PveOptions): Promise<void> {
+  const { address, port, nodeName, stateDir, storageDir, signal } = options;
+  mkdirSync(stateDir, { recursive: true, mode: 0o755 });
+  mkdirSync(storageDir, { recursive: true, mode: 0o755 });
+  for (const folder of [stateDir, storageDir]) requirePassable(folder);
+  const certificate = await readCertificate(stateDir, nodeName);
+  const { fingerprint } = certificate;
+  const pve = openPve({ nodeName, stateDir, storageDir, runtime: lxcRuntime(stateDir), fingerprint, address });
+  dropUnfinished(pve);
+  const server = await listenPve(pve, { certificate, address, port, delayMs: UNAUTHORIZED_DELAY_MS });
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  await closePve(pve, server);
+}
+
+export async function listenPve(
+  pve: Pve,
+  options: { certificate: { key: string; cert: string }; address: string; port: number; delayMs: number },
+): Promise<Server> {
+  const { certificate, address, port, delayMs } = options;
+  const server = createServer(
+    { ...certificate, keepAliveTimeout: IDLE_MS, maxHeaderSize: HEADER_BYTES_MAX, requireHostHeader: false },
+    (request, response) => void answer(pve, request, response, delayMs),
+  );
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, address, () => resolve());
+  });
+  return server;
+}
+
+export async function closePve(pve: Pve, server: Server): Promise<void> {
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  await pve.tasks.close();
+}
+
+async function answer(pve: Pve, request: IncomingMessage, response: ServerResponse, delayMs: number): Promise<void> {
+  const [before = "/", query = ""] = (request.url ?? "/").split("?", 2);
+  const extjs = before.startsWith("/api2/extjs/");
+  const path = before.replace(/^\/api2\/(?:json|extjs)/, "").replace(/(.)\/+$/, "$1") || "/";
+  try {
+    const value = await dispatch(pve, request, path, new URLSearchParams(query));
+    const body = value instanceof WithTotal ? { data: value.data, total: value.total } : { data: value ?? null };
+    send(request, response, 200, "OK", extjs ? { success: 1, ...body } : body);
+  } catch (error) {
+    const refusal = error instanceof Refusal ? error : unforeseen(error);
+    if (refusal.status === 401) await new Promise((resolve) => setTimeout(resolve, delayMs).unref());
+    const ending = refusal.status === 501 ? "" : "\n";
+    const body = {
+      data: null,
+      message: `${refusal.message}${ending}`,
+      ...(refusal.errors === undefined ? {} : { errors: refusal.errors }),
+    };
+    if (extjs && refusal.body === "json")
+      send(request, response, 200, "OK", { success: 0, status: String(refusal.status), ...body });
+    else send(request, response, refusal.status, refusal.message, refusal.body === "json" ? body : refusal);
+  }
+}
+
+/** A die that nobody foresaw is a 500 with its text, there as here. */
+function unforeseen(error: unknown): Refusal {
+  return new Refusal(500, error instanceof Error ? error.message : String(error));
+}
+
+function send(request: IncomingMessage, response: ServerResponse, status: number, reason: string, body: object): void {
+  // What is left of a body nobody wanted must be read, or the answer is lost with the connection.
+  request.resume();
+  const text = body instanceof Refusal ? (body.body === "text" ? body.message : "") : JSON.stringify(body);
+  const date = new Date().toUTCString();
+  const type = body instanceof Refusal ? "text/plain" : "application/json;charset=UTF-8";
+  response.writeHead(status, reason.replace(/[^\x20-\x7e]+/g, " ").trim(), {
+    "Cache-Control": "max-age=0",
+    Pragma: "no-cache",
+    Server: "pve-api-daemon/3.0",
+    Expires: date,
+    "Content-Length": Buffer.byteLength(text),
+    ...(text === "" ? {} : { "Content-Type": type }),
+  });
+  response.end(text);
+}
+
+/** A create that a killed server left half-way: its lock would hold the number for ever. */
+export function dropUnfinished(pve: Pve): void {
+  for (const vmid of pve.guests.list()) {
+    if (pve.guests.read(vmid).config.options["lock"] !== "create") continue;
+    removeRoot(join(pve.storage.root, "images", String(vmid)));
+    dropFromPools(pve, vmid);
+    pve.guests.remove(vmid);
+  }
+}
+
+/** The containers' root is nobody to the host: it must be able to walk to its directory. */
+function requirePassable(folder: string): void {
+  accessSync(folder, constants.R_OK | constants.W_OK);
+  for (let at = folder; at !== "/"; at = dirname(at))
+    if ((statSync(at).mode & 0o001) === 0)
+      throw new Failure(
+        "lab-folder-closed",
+        `${at} must be open for others to pass (mode o+x): containers live below it`,
+        {
+          advice: `run: chmod o+x ${at}`,
+        },
+      );
+}
