@@ -1,0 +1,22 @@
+import type { Command } from "./command.js";
+
+export const coordinatorCommands: readonly Command[] = [
+  {
+    usage: "coordinator status",
+    summary: "Show the coordinator: version, where devices reach it, how many are there",
+    run: async (call) => (await import("./coordinatoractions.js")).status(call),
+  },
+  {
+    usage: "serve",
+    summary: "Run a coordinator on this machine, in the foreground",
+    options: [
+      {
+        flags: "--url <url>",
+        description: "how devices reach it, https://host[:port]; once or more",
+        repeatable: true,
+      },
+      { flags: "--port <port>", description: "where it listens; the first URL's port without it" },
+    ],
+    run: async (call) => (await import("./serveaction.js")).serve(call),
+  },
+];

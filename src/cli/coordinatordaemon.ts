@@ -1,0 +1,49 @@
+import { join } from "node:path";
+import type { Coordinator, CoordinatorPlaces } from "../coordinator/coordinator.js";
+import { Failure } from "../kit/failure.js";
+import { systemClock } from "../sys/clock.js";
+import { localFiles } from "../sys/files.js";
+import type { Log } from "../sys/log.js";
+import { systemRandom } from "../sys/random.js";
+import { COORDINATOR_FILES, coordinatorConfig } from "../wire/coordinatorconfig.js";
+import { parseFile } from "./config.js";
+
+/** The coordinator as a process: real files, sockets and database behind it. */
+
+export type DaemonPlaces = CoordinatorPlaces & { readonly etc: string };
+
+/** The coordinator's folders, which are not the agent's: both may run on one machine. */
+export function coordinatorPlaces(env: Readonly<Record<string, string | undefined>>): DaemonPlaces {
+  return {
+    etc: env["EXITNODE_ETC"] ?? "/etc/exitnode",
+    var: env["EXITNODE_VAR"] ?? "/var/lib/exitnode-coordinator",
+    run: env["EXITNODE_RUN"] ?? "/run/exitnode-coordinator",
+  };
+}
+
+export async function openCoordinator(places: DaemonPlaces, version: string, log?: Log): Promise<Coordinator> {
+  const path = join(places.etc, COORDINATOR_FILES.config);
+  const text = await localFiles.readText(path);
+  if (text === undefined)
+    throw new Failure("coordinator-unconfigured", `there is no ${path}`, {
+      advice: "exitnode serve --url https://<how devices reach this machine>",
+    });
+  const config = parseFile(path, text, coordinatorConfig);
+  // Read here and not above: `coordinator.js call` needs neither the database nor the servers.
+  const { startCoordinator } = await import("../coordinator/coordinator.js");
+  const { serveHttps, serveUnix } = await import("../sys/httpserver.js");
+  const { openSqlite } = await import("../sys/sqlite.js");
+  const { keepTlsIdentity } = await import("../sys/tls.js");
+  const parts = {
+    files: localFiles,
+    clock: systemClock,
+    random: systemRandom,
+    openDatabase: openSqlite,
+    keepTlsIdentity,
+    serveHttps,
+    serveUnix,
+    version,
+    ...(log === undefined ? {} : { log }),
+  };
+  return startCoordinator(parts, config, places);
+}

@@ -1,0 +1,47 @@
+import { z } from "zod";
+import { formatDuration, type Millis } from "../kit/time.js";
+import { type DeviceInfo, deviceInfo } from "../wire/adminapi.js";
+import { callCoordinator } from "./admin.js";
+import type { Call, Outcome } from "./command.js";
+import { renderTable } from "./table.js";
+
+export async function listDevices(call: Call): Promise<Outcome> {
+  const { devices } = await callCoordinator(call, z.object({ devices: z.array(deviceInfo) }), "GET", "/devices");
+  const now = call.parts.clock.wall();
+  const rows = devices.map((device) => [
+    device.name,
+    device.role,
+    device.addresses[0] ?? "",
+    presence(device, now),
+    device.agentVersion,
+    device.routes.join(" "),
+  ]);
+  const header = ["NAME", "ROLE", "ADDRESS", "STATE", "VERSION", "ROUTES"];
+  return { value: { devices }, text: devices.length === 0 ? "no devices" : renderTable([header, ...rows]) };
+}
+
+export async function revokeDevice(call: Call): Promise<Outcome> {
+  const name = call.args[0] ?? "";
+  const device = await callCoordinator(call, deviceInfo, "POST", `/devices/${encodeURIComponent(name)}/revoke`);
+  return { value: device, text: `${device.name} is shut out${receipt(device)}` };
+}
+
+export async function removeDevice(call: Call): Promise<Outcome> {
+  const name = call.args[0] ?? "";
+  await callCoordinator(call, z.unknown(), "DELETE", `/devices/${encodeURIComponent(name)}`);
+  return { value: { removed: name }, text: `${name} is shut out and forgotten` };
+}
+
+/** What a revocation has reached: peers that are offline learn of it when they come back. */
+function receipt({ told }: DeviceInfo): string {
+  if (told === undefined) return "";
+  if (told.peers === 0) return "; no peer is connected now";
+  const who = told.confirmed === told.peers ? `all ${told.peers}` : `${told.confirmed} of ${told.peers}`;
+  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}`;
+}
+
+function presence(device: DeviceInfo, now: Millis): string {
+  if (device.revokedAtMs !== undefined) return "revoked";
+  if (device.online) return "online";
+  return device.lastSeenAtMs === undefined ? "never seen" : `seen ${formatDuration(now - device.lastSeenAtMs)} ago`;
+}

@@ -1,0 +1,28 @@
+import type { Command } from "./command.js";
+
+export const keyCommands: readonly Command[] = [
+  {
+    usage: "key create",
+    summary: "Make a join key: with it, one machine may become a device or an exit node of the network",
+    options: [
+      { flags: "--role <role>", description: "device (the default) or exit-node" },
+      {
+        flags: "--lifetime <duration>",
+        description: "how long it may be used: 15m (the default), 24h, 7d, at most 90d",
+      },
+      { flags: "--name <name>", description: "the name the machine gets; without it, the one it asks for" },
+      { flags: "--reusable", description: "let any number of machines in, until it expires or is revoked" },
+    ],
+    run: async (call) => (await import("./keyactions.js")).createKey(call),
+  },
+  {
+    usage: "key list",
+    summary: "Show the join keys and what became of them; their secrets are not kept",
+    run: async (call) => (await import("./keyactions.js")).listKeys(call),
+  },
+  {
+    usage: "key revoke <id>",
+    summary: "Make a join key useless; machines that are in stay in",
+    run: async (call) => (await import("./keyactions.js")).revokeKey(call),
+  },
+];

@@ -1,0 +1,69 @@
+import { z } from "zod";
+import { Failure } from "../kit/failure.js";
+import { formatDuration, type Millis, parseDuration } from "../kit/time.js";
+import {
+  createdKey,
+  KEY_LIFETIME_MS_DEFAULT,
+  KEY_LIFETIME_MS_MAX,
+  type KeyInfo,
+  type KeyRequest,
+  keyInfo,
+  keyRequest,
+} from "../wire/adminapi.js";
+import { parseWith } from "../wire/schema.js";
+import { callCoordinator } from "./admin.js";
+import type { Call, Outcome } from "./command.js";
+import { renderTable } from "./table.js";
+
+export async function createKey(call: Call): Promise<Outcome> {
+  const { role, name, reusable } = call.options;
+  const wanted: KeyRequest = parseWith(
+    keyRequest,
+    {
+      role: role ?? "device",
+      lifetimeMs: lifetimeFrom(call.options["lifetime"]),
+      ...(name === undefined ? {} : { name }),
+      reusable: reusable === true,
+    },
+    "what was asked for",
+    "usage",
+  );
+  const created = await callCoordinator(call, createdKey, "POST", "/keys", wanted);
+  const remaining = formatDuration(created.expiresAtMs - created.createdAtMs);
+  const guest = created.role === "exit-node" ? "an exit node" : "a device";
+  const times = created.reusable ? "any number of times" : "once";
+  const text = `${created.joinKey}\n\nlets ${guest} in, ${times}, within ${remaining}; on that machine:\n  exitnode up --join <key>`;
+  return { value: created, text };
+}
+
+export async function listKeys(call: Call): Promise<Outcome> {
+  const { keys } = await callCoordinator(call, z.object({ keys: z.array(keyInfo) }), "GET", "/keys");
+  const now = call.parts.clock.wall();
+  const rows = keys.map((key) => [
+    key.id,
+    key.role,
+    key.name ?? "",
+    key.reusable ? "reusable" : "once",
+    until(key, now),
+  ]);
+  const text = keys.length === 0 ? "no join keys" : renderTable([["ID", "ROLE", "NAME", "USE", "STATE"], ...rows]);
+  return { value: { keys }, text };
+}
+
+export async function revokeKey(call: Call): Promise<Outcome> {
+  const id = call.args[0] ?? "";
+  await callCoordinator(call, z.unknown(), "DELETE", `/keys/${encodeURIComponent(id)}`);
+  return { value: { revoked: id }, text: `the join key ${id} lets nobody in any more` };
+}
+
+function lifetimeFrom(text: unknown): Millis {
+  if (text === undefined) return KEY_LIFETIME_MS_DEFAULT;
+  const lifetime = parseDuration(String(text));
+  if (lifetime === undefined || lifetime > KEY_LIFETIME_MS_MAX)
+    throw new Failure("usage", `expected a lifetime such as 15m, 24h or 7d, at most 90d, got "${text}"`);
+  return lifetime;
+}
+
+function until(key: KeyInfo, now: Millis): string {
+  return key.state === "valid" ? `valid for ${formatDuration(key.expiresAtMs - now)}` : key.state;
+}

@@ -1,0 +1,48 @@
+import type { Cidr } from "../kit/ip.js";
+import type { MapPeer, NetworkMap } from "../wire/map.js";
+import { type Device, isMember } from "./device.js";
+import { usableEndpoints } from "./endpoints.js";
+import { approvedRoutes } from "./routes.js";
+
+/** What is the same in everybody's map. */
+export type NetworkFacts = {
+  readonly ranges: readonly Cidr[];
+  readonly mtu: number;
+  readonly whoami: readonly string[];
+};
+
+/** A device as its peers see it. */
+export function peerOf(device: Device, online: boolean, facts: NetworkFacts): MapPeer {
+  return {
+    id: device.id,
+    name: device.name,
+    role: device.role,
+    publicKey: device.publicKey,
+    addresses: [device.ipv4, device.ipv6],
+    routes: approvedRoutes(device.role, device.report.routes),
+    endpoints: usableEndpoints(device.report.endpoints, facts.ranges),
+    // Whatever else a device resolves with is its own business: only an exit node's answer for others.
+    resolvers: device.role === "exit-node" ? device.report.resolvers : [],
+    online,
+  };
+}
+
+/** Whether `device` may know of `other`: every member of every other one, for the network is one person's. */
+export const mayKnow = (device: Device, other: Device): boolean =>
+  device.id !== other.id && isMember(device) && isMember(other);
+
+/**
+ * A device's map as JSON text, from its peers' own JSON: with n devices n maps of n peers each are made at every
+ * change, and each peer is turned into text once instead of n times.
+ */
+export function encodeMap(seq: number, self: Device, peers: readonly string[], facts: NetworkFacts): string {
+  const head: Omit<NetworkMap, "peers"> = {
+    seq,
+    self: { id: self.id, name: self.name, role: self.role, addresses: [self.ipv4, self.ipv6] },
+    ranges: [...facts.ranges],
+    mtu: facts.mtu,
+    ...(facts.whoami.length === 0 ? {} : { whoami: [...facts.whoami] }),
+  };
+  const text = JSON.stringify(head);
+  return `${text.slice(0, -1)},"peers":[${peers.join(",")}]}`;
+}

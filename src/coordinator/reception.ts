@@ -1,0 +1,213 @@
+import { utf8 } from "../kit/bytes.js";
+import { type KeyPair, keyPairOf } from "../kit/crypto.js";
+import { KEY_BYTES, type Key, keyOf } from "../kit/key.js";
+import type { Millis } from "../kit/time.js";
+import type { Clock } from "../sys/clock.js";
+import type { Log } from "../sys/log.js";
+import type { Random } from "../sys/random.js";
+import type { BinarySocket } from "../sys/websocket.js";
+import {
+  CONTROL_PROLOGUE,
+  decodeToCoordinator,
+  encodeControl,
+  REFUSALS,
+  SILENCE_MAX_MS,
+  type ToCoordinator,
+} from "../wire/control.js";
+import { respond, type Transport } from "../wire/noise.js";
+import { Link } from "./link.js";
+import { Lobby } from "./lobby.js";
+import type { Registry } from "./registry.js";
+import type { Switchboard } from "./switchboard.js";
+
+/** From the open socket to an accepted hello. */
+export const GREETING_TIMEOUT_MS: Millis = 10_000;
+/** Longest message a device has reason to send: a hello with full tables of endpoints and routes. */
+export const DEVICE_MESSAGE_BYTES_MAX = 64 * 1024;
+/** What a device may say in a burst, and for how long in a row; a faster one is cut off. */
+export const MESSAGES_BURST = 60;
+export const MESSAGES_PER_SECOND = 10;
+
+export type ReceptionParts = {
+  readonly noiseKey: KeyPair;
+  readonly registry: Registry;
+  readonly switchboard: Switchboard;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly version: string;
+  readonly log?: Log;
+};
+
+/** Where a connection stands; each message is read according to it. */
+type Stage =
+  | { kind: "initiation" }
+  | { kind: "hello"; transport: Transport; machineKey: Key }
+  | { kind: "admitting" }
+  | { kind: "member"; transport: Transport; link: Link }
+  | { kind: "over" };
+
+/** Receives devices' connections: handshake, hello, and then their messages until they leave. */
+export class Reception {
+  readonly #parts: ReceptionParts;
+  readonly lobby = new Lobby();
+
+  constructor(parts: ReceptionParts) {
+    this.#parts = parts;
+  }
+
+  accept(socket: BinarySocket, remote: string): void {
+    const { clock, registry, switchboard, log } = this.#parts;
+    const over = new AbortController();
+    const greeted = new AbortController();
+    let stage: Stage = { kind: "initiation" };
+    let heardAt = clock.now();
+    const allowance = new Allowance(heardAt);
+
+    const end = (reason: string): void => {
+      if (over.signal.aborted) return;
+      log?.info("connection ended", { remote, reason, device: stage.kind === "member" ? stage.link.deviceId : "" });
+      socket.terminate();
+      left();
+    };
+    const left = (): void => {
+      if (over.signal.aborted) return;
+      over.abort();
+      greeted.abort();
+      leaveLobby();
+      if (stage.kind === "member") {
+        const { link } = stage;
+        link.closed();
+        if (switchboard.leave(link)) void registry.seen(link.deviceId).catch((error) => this.#storeFailed(error));
+      }
+      stage = { kind: "over" };
+    };
+    const leaveLobby = this.lobby.enter(() => end("made room for a newer connection"));
+    clock.sleep(GREETING_TIMEOUT_MS, greeted.signal).then(
+      () => end("did not greet in time"),
+      () => undefined,
+    );
+
+    const receive = async (bytes: Uint8Array): Promise<void> => {
+      heardAt = clock.now();
+      switch (stage.kind) {
+        case "initiation": {
+          const response = this.#respond(bytes);
+          if (response === undefined) return end("spoke no handshake for this coordinator");
+          stage = { kind: "hello", transport: response.transport, machineKey: keyOf(response.remotePublic) };
+          await socket.send(response.reply);
+          return;
+        }
+        case "hello": {
+          const { transport, machineKey } = stage;
+          const plaintext = transport.open(bytes);
+          const hello = plaintext === undefined ? undefined : decodeToCoordinator(plaintext);
+          if (hello?.type !== "hello") return end("did not greet");
+          stage = { kind: "admitting" };
+          const link = await this.#admit(socket, transport, machineKey, hello);
+          // Ended meanwhile: nobody is there to be a member.
+          if (over.signal.aborted) return;
+          greeted.abort();
+          leaveLobby();
+          if (link === undefined) return socket.close();
+          stage = { kind: "member", transport, link };
+          switchboard.join(link);
+          void watch(link);
+          return;
+        }
+        case "admitting":
+          return end("spoke before it was let in");
+        case "member": {
+          if (stage.link.ended) return;
+          if (!allowance.spend(heardAt)) return end(`sent more than ${MESSAGES_PER_SECOND} messages a second`);
+          const plaintext = stage.transport.open(bytes);
+          if (plaintext === undefined) return end("a message was altered on the way");
+          const message = decodeToCoordinator(plaintext);
+          if (message !== undefined) await this.#hear(stage.link, message);
+          return;
+        }
+        case "over":
+          return;
+      }
+    };
+    const watch = async (link: Link): Promise<void> => {
+      while (!over.signal.aborted) {
+        await clock.sleep(heardAt + SILENCE_MAX_MS - clock.now(), over.signal).catch(() => undefined);
+        if (clock.now() - heardAt >= SILENCE_MAX_MS) end("fell silent");
+        else if (link.isStuck(clock.now())) end("does not read its map");
+      }
+    };
+    socket.listen({
+      message: (bytes) => {
+        receive(bytes).catch((error: unknown) => {
+          this.#storeFailed(error);
+          end("an error of ours");
+        });
+      },
+      closed: left,
+    });
+  }
+
+  #respond(message: Uint8Array): ReturnType<typeof respond> {
+    const { noiseKey, random } = this.#parts;
+    const ephemeral = keyPairOf(random(KEY_BYTES));
+    return respond({ local: noiseKey, prologue: utf8(CONTROL_PROLOGUE), ephemeral, message });
+  }
+
+  /** The new member's link, or undefined after a refusal. */
+  async #admit(
+    socket: BinarySocket,
+    transport: Transport,
+    machineKey: Key,
+    hello: Extract<ToCoordinator, { type: "hello" }>,
+  ): Promise<Link | undefined> {
+    const { registry, clock, version, log } = this.#parts;
+    const admitted = await registry.hello(machineKey, hello);
+    if ("refusal" in admitted) {
+      const code = admitted.refusal;
+      log?.warn("device refused", { name: hello.name, code });
+      await socket.send(transport.seal(encodeControl({ type: "refused", code, message: REFUSALS[code] })));
+      return undefined;
+    }
+    const { id, name } = admitted.device;
+    log?.info("device connected", { device: id, name, agentVersion: hello.agentVersion });
+    const link = new Link(id, socket, transport, clock);
+    link.send({ type: "welcome", deviceId: id, coordinatorVersion: version });
+    return link;
+  }
+
+  async #hear(link: Link, message: ToCoordinator): Promise<void> {
+    switch (message.type) {
+      case "ping":
+        return link.send({ type: "pong", sentAt: message.sentAt });
+      case "pong":
+        return link.pong(message.sentAt);
+      case "report":
+        if (await this.#parts.registry.report(link.deviceId, message.report)) this.#parts.switchboard.changed();
+        return;
+      case "hello":
+        return; // once is enough
+    }
+  }
+
+  #storeFailed(error: unknown): void {
+    this.#parts.log?.error("the store failed", { reason: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+/** A bucket that holds MESSAGES_BURST and refills by MESSAGES_PER_SECOND. */
+class Allowance {
+  #left = MESSAGES_BURST;
+  #at: Millis;
+
+  constructor(now: Millis) {
+    this.#at = now;
+  }
+
+  spend(now: Millis): boolean {
+    this.#left = Math.min(MESSAGES_BURST, this.#left + ((now - this.#at) / 1_000) * MESSAGES_PER_SECOND);
+    this.#at = now;
+    if (this.#left < 1) return false;
+    this.#left--;
+    return true;
+  }
+}

@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import type { Device } from "../../src/coordinator/device.js";
+import type { StoredKey } from "../../src/coordinator/joinkeys.js";
+import { MIGRATIONS, type Migration } from "../../src/coordinator/schema.js";
+import { Store } from "../../src/coordinator/store.js";
+import { utf8 } from "../../src/kit/bytes.js";
+import { hash } from "../../src/kit/crypto.js";
+import type { Cidr, Ip } from "../../src/kit/ip.js";
+import { keyOf } from "../../src/kit/key.js";
+import { openSqlite } from "../../src/sys/sqlite.js";
+
+const ULA = "fd01:203:405::/48" as Cidr;
+const joinKey: StoredKey = {
+  id: "k1",
+  secretHash: "aa",
+  role: "exit-node",
+  name: "home",
+  reusable: false,
+  createdAtMs: 1,
+  expiresAtMs: 2,
+};
+const device: Device = {
+  id: "d1",
+  name: "home",
+  wantedName: "home",
+  role: "exit-node",
+  machineKey: keyOf(hash(utf8("m"))),
+  publicKey: keyOf(hash(utf8("w"))),
+  ipv4: "100.64.0.1" as Ip,
+  ipv6: "fd01:203:405::1" as Ip,
+  report: { endpoints: ["203.0.113.7:1"], routes: ["0.0.0.0/0" as Cidr], resolvers: ["100.64.0.1" as Ip] },
+  agentVersion: "0.1.0",
+  createdAtMs: 5,
+  lastSeenAtMs: 5,
+};
+
+let folder: string;
+const path = (): string => join(folder, "coordinator.db");
+const open = (ula = ULA, migrations?: readonly Migration[]): Promise<Store> =>
+  Store.open(openSqlite(path()), ula, migrations);
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "exn-co-store-"));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+test("what was stored is there after the file is opened again", async () => {
+  const first = await open();
+  await first.addKey(joinKey);
+  await first.join(device, joinKey, 7);
+  await first.close();
+  const second = await open("fd09::/48" as Cidr);
+  assert.deepEqual(await second.devices(), [device]);
+  assert.deepEqual(await second.keyOf("aa"), { ...joinKey, usedAtMs: 7, usedBy: device.machineKey });
+  assert.equal(second.ula, ULA, "the prefix is the one made at birth");
+  assert.ok(second.epoch > first.epoch);
+  await second.close();
+});
+
+test("a device that cannot be added leaves its key unused", async () => {
+  const store = await open();
+  await store.addKey(joinKey);
+  await store.addKey({ ...joinKey, id: "k2", secretHash: "bb" });
+  await store.join(device, joinKey, 7);
+  await assert.rejects(store.join({ ...device, id: "d2" }, { ...joinKey, id: "k2" }, 8), /UNIQUE/);
+  assert.equal((await store.keyOf("bb"))?.usedAtMs, undefined);
+  await store.close();
+});
+
+test("a device is joined by a key that exists, and outlives it", async () => {
+  const store = await open();
+  await assert.rejects(store.join(device, joinKey, 7), /FOREIGN KEY/);
+  await store.addKey(joinKey);
+  await store.join(device, joinKey, 7);
+  await store.forgetKeys(["k1"]);
+  assert.deepEqual(await store.devices(), [device]);
+  await store.close();
+});
+
+test("an appended migration runs once, over what is there", async () => {
+  const before = await open();
+  await before.addKey(joinKey);
+  await before.close();
+  const longer = [...MIGRATIONS, { id: "9999-more", up: ["alter table join_key add column note text"] }];
+  await (await open(ULA, longer)).close();
+  const again = await open(ULA, longer);
+  assert.equal((await again.keyOf("aa"))?.id, "k1");
+  await again.close();
+});
+
+test("a migration that fails half-way leaves nothing of itself", async () => {
+  await (await open()).close();
+  const broken = [...MIGRATIONS, { id: "9999-broken", up: ["create table half (x integer)", "create nonsense"] }];
+  await assert.rejects(open(ULA, broken));
+  const mended = [...MIGRATIONS, { id: "9999-broken", up: ["create table half (x integer)"] }];
+  await (await open(ULA, mended)).close();
+});
+
+test("a store of a newer version is not touched", async () => {
+  await (await open(ULA, [...MIGRATIONS, { id: "9999-future", up: ["create table future (x integer)"] }])).close();
+  await assert.rejects(open(), { code: "store-newer" });
+});
+
+test("a file that is no database, or lost its end, is refused by name", async () => {
+  await writeFile(path(), "this is a text file, whatever its name says ".repeat(200));
+  await assert.rejects(async () => open(), { code: "store-unusable" });
+  await rm(path());
+  const store = await open();
+  for (let n = 0; n < 200; n++) await store.addKey({ ...joinKey, id: `k${n}`, secretHash: `${n}`.repeat(30) });
+  await store.close();
+  await truncate(path(), 8_192);
+  await rm(`${path()}-wal`, { force: true });
+  await assert.rejects(async () => open(), { code: "store-unusable" });
+});
+
+test("nobody but the owner reads the store", async () => {
+  await (await open()).close();
+  assert.equal((await stat(path())).mode & 0o777, 0o600);
+});
