@@ -1,3 +1,4 @@
+import { releaseLease } from "../lab/lease.js";
 import { PVE_STATE_DIR, STORAGE_DIR } from "../lab/places.js";
 import { HTTP_PORT, PVE, PVE_NODE, PVE_PORT } from "../lab/topology.js";
 import { serveHomeServer, serveWeb } from "../lab/web.js";
@@ -17,7 +18,7 @@ export async function serveNas({ signal }: Call): Promise<Outcome> {
   return ENDED;
 }
 
-export async function serveProxmox({ signal }: Call): Promise<Outcome> {
+export async function serveProxmox({ signal, parts }: Call): Promise<Outcome> {
   const { servePve } = await import("../lab/pve/server.js");
   await servePve({
     address: PVE,
@@ -26,6 +27,7 @@ export async function serveProxmox({ signal }: Call): Promise<Outcome> {
     stateDir: PVE_STATE_DIR,
     storageDir: STORAGE_DIR,
     signal,
+    released: (mac) => releaseLease(parts.files, mac),
   });
   return ENDED;
 }

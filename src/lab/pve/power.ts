@@ -100,8 +100,14 @@ export function destroyTask(
       pve.accounts.dropGrantsAt(`/vms/${vmid}`);
       dropFromPools(pve, vmid);
       pve.guests.remove(vmid);
+      for (const mac of macsOf(config.options)) await pve.released(mac);
     }),
   );
+}
+
+function macsOf(options: Record<string, string>): string[] {
+  const nets = Object.keys(options).filter((key) => /^net\d+$/.test(key));
+  return nets.flatMap((key) => splitOption(options[key] ?? "")["hwaddr"] ?? []);
 }
 
 /** Where the root directory is; throws the words of a rootfs that points at no volume. */

@@ -26,6 +26,8 @@ export type Pve = {
   readonly now: () => number;
   /** The address the node is known by. */
   readonly address: string;
+  /** Told the MAC addresses of a destroyed container: their leases are free. */
+  readonly released: (mac: string) => Promise<void>;
 };
 
 export type Call = { readonly pve: Pve; readonly caller: Caller; readonly params: Params };
@@ -49,8 +51,9 @@ export function openPve(options: {
   runtime: Runtime;
   fingerprint: string;
   address: string;
+  released?: Pve["released"];
 }): Pve {
-  const { nodeName, stateDir, storageDir, runtime, fingerprint, address } = options;
+  const { nodeName, stateDir, storageDir, runtime, fingerprint, address, released = async () => {} } = options;
   return {
     nodeName,
     stateDir,
@@ -64,6 +67,7 @@ export function openPve(options: {
     fingerprint,
     now: () => Date.now(),
     address,
+    released,
   };
 }
 

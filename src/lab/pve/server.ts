@@ -20,6 +20,8 @@ export type PveOptions = {
   /** Templates and the containers' root directories: every folder above it must let others pass. */
   readonly storageDir: string;
   readonly signal: AbortSignal;
+  /** Told the MAC addresses of destroyed containers. */
+  readonly released?: (mac: string) => Promise<void>;
 };
 
 /** Every 401 waits this long, as on the genuine server: time-outs of clients must exceed it. */
@@ -36,7 +38,9 @@ export async function servePve(options: PveOptions): Promise<void> {
   for (const folder of [stateDir, storageDir]) requirePassable(folder);
   const certificate = await readCertificate(stateDir, nodeName);
   const { fingerprint } = certificate;
-  const pve = openPve({ nodeName, stateDir, storageDir, runtime: lxcRuntime(stateDir), fingerprint, address });
+  const runtime = lxcRuntime(stateDir);
+  const released = options.released === undefined ? {} : { released: options.released };
+  const pve = openPve({ nodeName, stateDir, storageDir, runtime, fingerprint, address, ...released });
   dropUnfinished(pve);
   const server = await listenPve(pve, { certificate, address, port, delayMs: UNAUTHORIZED_DELAY_MS });
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
