@@ -1,6 +1,6 @@
 // Builds the project. `dev`: every source and test, one file each, into build/ (or $EXN_BUILD), for the tests.
 // `ship`: the bundles of dist/ that are installed and pushed.
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -57,6 +57,8 @@ async function ship() {
   rmSync("dist", { recursive: true, force: true });
   mkdirSync("dist");
   copyKoffi("dist");
+  // The bundles are ES modules wherever they are copied to.
+  writeFileSync("dist/package.json", `${JSON.stringify({ type: "module", private: true })}\n`);
   for (const { entry, out, minify, besideLibsql } of BUNDLES.filter(({ entry }) => existsSync(entry))) {
     await build({
       entryPoints: [entry],

@@ -77,11 +77,11 @@ function isNear(address: Ip, side: "this network" | "exit's network", around: Su
   );
 }
 
-/** The same operator, as far as can be told without asking anyone: one /24 or /48, or names of one domain. */
+/** The same operator, as far as can be told without asking anyone: names of one domain, else one /24 or /48. */
 function belongsWith(hop: Hop, first: Hop): boolean {
+  if (hop.name !== undefined && first.name !== undefined) return domainOf(hop.name) === domainOf(first.name);
   if (hop.address === undefined || first.address === undefined) return false;
-  if (sameNetwork(hop.address, first.address, familyOf(first.address) === 4 ? 24 : 48)) return true;
-  return hop.name !== undefined && first.name !== undefined && domainOf(hop.name) === domainOf(first.name);
+  return sameNetwork(hop.address, first.address, familyOf(first.address) === 4 ? 24 : 48);
 }
 
 function sameNetwork(left: Ip, right: Ip, length: number): boolean {

@@ -137,7 +137,7 @@ function renderHops(hops: readonly PlacedHop[]): string {
     hop.where,
     hop.name ?? hop.address ?? "no answer",
     hop.name === undefined ? "" : (hop.address ?? ""),
-    hop.roundTripMs === undefined ? "" : `${hop.roundTripMs.toFixed(1)} ms`,
+    hop.roundTripMs === undefined ? "" : hop.roundTripMs < 0.1 ? "< 0.1 ms" : `${hop.roundTripMs.toFixed(1)} ms`,
   ]);
   return renderTable(rows, " ");
 }

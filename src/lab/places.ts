@@ -41,6 +41,8 @@ export function insidePlace(
       EXITNODE_ETC: `${own}/etc`,
       EXITNODE_VAR: `${own}/var`,
       EXITNODE_RUN: `${own}/run`,
+      // The lab's Internet has one service of this kind, and none of the real one's.
+      EXITNODE_WHOAMI: "http://whoami.lab/",
     },
   };
 }

@@ -1,7 +1,7 @@
 import { createHash, type Hash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { copyFile, rename, rm, stat } from "node:fs/promises";
+import { chmod, copyFile, rename, rm, stat } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
@@ -156,6 +156,8 @@ export function importUpload(call: Call, upload: Upload): string {
       // Beside the target first: a template that is being unpacked elsewhere keeps its content.
       const beside = `${target}.${randomBytes(4).toString("hex")}.tmp`;
       await copyFile(upload.temporary, beside);
+      // Unprivileged containers are unpacked by a user of their own, who must be able to read it.
+      await chmod(beside, 0o644);
       await rename(beside, target);
       log.line("finished file import successfully");
     } finally {

@@ -1,0 +1,60 @@
+import { z } from "zod";
+
+/** What is known of a built template, in the .json beside it. */
+export const applianceManifest = z.strictObject({
+  name: z.string(),
+  version: z.string(),
+  suite: z.string(),
+  architecture: z.string(),
+  /** BLAKE2s over everything the build was told: recipe, files, archive, version. */
+  inputs: z.string(),
+  builtAt: z.iso.datetime(),
+  sha512: z.string().regex(/^[0-9a-f]{128}$/),
+  bytes: z.number().int().positive(),
+  unpackedBytes: z.number().int().positive(),
+  packages: z.array(z.strictObject({ name: z.string(), version: z.string(), installedKiB: z.number() })),
+});
+export type ApplianceManifest = z.output<typeof applianceManifest>;
+
+/** dpkg-query's lines of name, version and size. */
+export function parsePackages(lines: string): ApplianceManifest["packages"] {
+  return lines
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => {
+      const [name = "", version = "", size] = line.split("\t");
+      return { name, version, installedKiB: Number(size) || 0 };
+    })
+    .sort((left, right) => (left.name < right.name ? -1 : 1));
+}
+
+/** One member of the archive, as `tar --numeric-owner -tv` lists it. */
+export type Listed = { readonly mode: string; readonly owner: string; readonly bytes: number; readonly path: string };
+
+export function parseListing(text: string): Listed[] {
+  return text.split("\n").flatMap((line) => {
+    const match = /^(\S{10}) (\d+\/\d+) +(\d+(?:,\d+)?) \S+ \S+ \.(\/.*?)(?: -> .*| link to .*)?$/.exec(line);
+    if (match === null) return [];
+    const [, mode = "", owner = "", size = "", path = ""] = match;
+    return [{ mode, owner, bytes: Number(size) || 0, path: path.length > 1 ? path.replace(/\/$/, "") : path }];
+  });
+}
+
+/** What must not be in a template that many containers are made from, and what must. */
+export function inspectListing(listing: readonly Listed[], masked: readonly string[]): string[] {
+  const byPath = new Map(listing.map((entry) => [entry.path, entry]));
+  const problems: string[] = [];
+  for (const { path, mode } of listing) {
+    if (/^\/etc\/ssh\/ssh_host_/.test(path)) problems.push(`${path}: a host key that every container would share`);
+    if (mode.startsWith("c") || mode.startsWith("b"))
+      problems.push(`${path}: a device node, which an unprivileged container cannot make`);
+    if (path === "/etc/hostname" || path === "/etc/resolv.conf") problems.push(`${path}: the builder's`);
+  }
+  const machineId = byPath.get("/etc/machine-id");
+  if (machineId !== undefined && machineId.bytes > 0) problems.push("/etc/machine-id: not empty");
+  for (const unit of masked)
+    if (!byPath.get(`/etc/systemd/system/${unit}`)?.mode.startsWith("l")) problems.push(`${unit}: not masked`);
+  for (const path of ["/dev", "/usr/bin/node", "/usr/sbin/sshd", "/usr/sbin/nft", "/etc/nftables.conf"])
+    if (!byPath.has(path)) problems.push(`${path}: missing`);
+  return problems;
+}
