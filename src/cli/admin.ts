@@ -80,6 +80,8 @@ export async function firstThatAnswers(
     reasons.push(reason);
   }
   throw new Failure("coordinator-unreachable", `the coordinator does not answer: ${reasons.join("; ")}`, {
-    advice: "exitnode status    (is the machine it runs on up, and are you in a network that reaches it?)",
+    advice:
+      "exitnode list                  (is the machine it runs on up, and are you in a network that reaches it?)\n" +
+      "exitnode coordinator forget    (if it is gone for good)",
   });
 }

@@ -7,6 +7,12 @@ export const coordinatorCommands: readonly Command[] = [
     run: async (call) => (await import("./coordinatoractions.js")).status(call),
   },
   {
+    usage: "coordinator forget",
+    summary: "Strike a coordinator that is gone for good from this machine's config; the next create makes a new one",
+    options: [{ flags: "--yes", description: "do not ask" }],
+    run: async (call) => (await import("./coordinatoractions.js")).forget(call),
+  },
+  {
     usage: "serve",
     summary: "Run a coordinator on this machine, in the foreground",
     options: [

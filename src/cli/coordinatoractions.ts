@@ -1,7 +1,9 @@
+import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { coordinatorStatus } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
+import { readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
 import { renderTable } from "./table.js";
 
 export async function status(call: Call): Promise<Outcome> {
@@ -15,4 +17,22 @@ export async function status(call: Call): Promise<Outcome> {
     ["certificate", found.tlsFingerprint],
   ]);
   return { value: found, text };
+}
+
+/** The devices of that network keep working from their last map, but nobody administers them from here any more. */
+export async function forget({ options, parts, signal }: Call): Promise<Outcome> {
+  const { files, paths } = parts;
+  const { coordinator, ...config } = await readConfig(files, paths.config);
+  if (coordinator === undefined) return { value: { forgotten: null }, text: "the config names no coordinator" };
+  const where = coordinator.urls[0] ?? "";
+  const confirm = async (question: string) =>
+    (await import("../sys/prompt.js")).terminalPrompt(signal).confirm(question);
+  if (options["yes"] !== true && !(parts.interactive && (await confirm(`forget the coordinator at ${where}?`))))
+    throw new Failure("confirmation-needed", `this forgets the coordinator at ${where} and its admin token`, {
+      advice: "exitnode coordinator forget --yes",
+    });
+  const { coordinator: _token, ...credentials } = await readCredentials(files, paths.config);
+  await writeConfig(files, paths.config, config);
+  await writeCredentials(files, paths.config, credentials);
+  return { value: { forgotten: where }, text: `the coordinator at ${where} is forgotten` };
 }

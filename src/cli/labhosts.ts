@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
+import { familyOf, makeCidr, tryIp } from "../kit/ip.js";
 import type { Access } from "../lab/pve/access.js";
-import { PVE, PVE_NODE, PVE_PORT } from "../lab/topology.js";
+import { EXIT, HOME_WAN, PVE, PVE_NODE, PVE_PORT } from "../lab/topology.js";
 import type { Files } from "../sys/files.js";
 import {
   type Config,
@@ -45,12 +46,27 @@ export function withoutLabHosts({ config, credentials }: Administration): Merged
   const gone = NAMES.filter((name) => config.hosts[name] !== undefined && !foreign.includes(name));
   const keep = <T>(hosts: Record<string, T>): Record<string, T> =>
     Object.fromEntries(Object.entries(hosts).filter(([name]) => !gone.includes(name)));
+  const { coordinator, ...others } = config;
+  const { coordinator: token, ...otherCredentials } = credentials;
+  const lost = coordinator?.urls.every(isInLab) === true;
   return {
-    config: { ...config, hosts: keep(config.hosts) },
-    credentials: { ...credentials, hosts: keep(credentials.hosts) },
-    changed: gone,
+    config: { ...others, hosts: keep(config.hosts), ...(lost || coordinator === undefined ? {} : { coordinator }) },
+    credentials: {
+      ...otherCredentials,
+      hosts: keep(credentials.hosts),
+      ...(lost || token === undefined ? {} : { coordinator: token }),
+    },
+    changed: [...gone, ...(lost ? ["the coordinator"] : [])],
     foreign,
   };
+}
+
+/** A coordinator in a container of the lab is gone with it. */
+function isInLab(url: string): boolean {
+  const ip = tryIp(new URL(url).hostname);
+  return (
+    ip !== undefined && [HOME_WAN, EXIT].some((own) => familyOf(ip) === 4 && makeCidr(own, 24) === makeCidr(ip, 24))
+  );
 }
 
 const NAMES = ["lab", "lab-token"];
