@@ -8,6 +8,7 @@ import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
 import { madeExitNode } from "./createaction.js";
 import { hostAdd } from "./hostadd.js";
+import { hostOf } from "./hosts.js";
 
 const HOST_DEFAULT = "pve";
 const ROOT = "root@pam";
@@ -55,7 +56,9 @@ async function addAndMake(call: Call, host: string): Promise<Done> {
   const secret = await rootSecret(call);
   const env = { ...parts.env, EXITNODE_SECRET: secret };
   const add = async (makeToken: boolean): Promise<void> => {
-    const added = { ...options, makeToken, secretStdin: false };
+    // Confirmed the first time, the certificate is pinned from then on.
+    const fingerprint = makeToken ? options["fingerprint"] : (await hostOf(parts, host)).fingerprint;
+    const added = { ...options, makeToken, fingerprint, secretStdin: false };
     parts.say(firstLine(await hostAdd({ ...call, args: [host], options: added, parts: { ...parts, env } })));
   };
   await add(true);

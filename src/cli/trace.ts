@@ -60,7 +60,10 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
         : { name: peer.name, path: peer.path, ...(peer.endpoint === undefined ? {} : { endpoint: peer.endpoint }) },
     public: { before: before ?? now, now },
     under: placeHops(under, { ...around, exitAddresses: [], publicAddresses: seen(before ?? now) }),
-    hops: placeHops(hops, { ...around, publicAddresses: seen(now) }),
+    hops: placeHops(hops, { ...around, publicAddresses: seen(now) }).map((hop) =>
+      // Tunnel addresses have no name in anybody's DNS, but this one has a name here.
+      hop.where === "tunnel" && peer !== undefined ? { ...hop, name: peer.name } : hop,
+    ),
   };
 }
 

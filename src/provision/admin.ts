@@ -1,0 +1,55 @@
+import { z } from "zod";
+import { Failure } from "../kit/failure.js";
+import type { Ssh } from "../sys/ssh.js";
+import {
+  API_PREFIX,
+  type CreatedKey,
+  createdKey,
+  type DeviceInfo,
+  deviceInfo,
+  type KeyRequest,
+} from "../wire/adminapi.js";
+import { parseWith, tryJson } from "../wire/schema.js";
+
+/** What provisioning asks of a coordinator, wherever it runs. */
+export interface Admin {
+  createKey(request: KeyRequest): Promise<CreatedKey>;
+  devices(): Promise<DeviceInfo[]>;
+  /** Revokes the device and frees its name. */
+  forget(idOrName: string): Promise<void>;
+}
+
+const devicesAnswer = z.object({ devices: z.array(deviceInfo) });
+const problem = z.object({ code: z.string(), detail: z.string().optional(), title: z.string().optional() });
+const CALL_TIMEOUT_MS = 15_000;
+
+/** The coordinator of a container, through its admin socket: needs no token and no network but SSH. */
+export function adminOverSsh(ssh: Ssh): Admin {
+  const call = async (method: string, path: string, body?: unknown): Promise<unknown> => {
+    const ran = await ssh.run(["node", "/opt/exitnode/coordinator.js", "call", method, `${API_PREFIX}${path}`], {
+      timeoutMs: CALL_TIMEOUT_MS,
+      env: { EXITNODE_RUN: "/run/exitnode-coordinator" },
+      ...(body === undefined ? {} : { input: JSON.stringify(body) }),
+    });
+    if (ran.exitCode === 0) return tryJson(ran.stdout);
+    const refused = problem.safeParse(tryJson(ran.stdout));
+    if (refused.success)
+      throw new Failure(refused.data.code, refused.data.detail ?? refused.data.title ?? refused.data.code);
+    // Only stderr: an answer may hold a join key.
+    throw new Failure(
+      "coordinator-unreachable",
+      `the coordinator did not answer ${method} ${path}: ${ran.stderr.trim().slice(-300)}`,
+      {
+        advice: "exitnode logs NAME --unit coordinator",
+      },
+    );
+  };
+  return {
+    createKey: async (request) =>
+      parseWith(createdKey, await call("POST", "/keys", request), "the coordinator's answer"),
+    devices: async () => parseWith(devicesAnswer, await call("GET", "/devices"), "the coordinator's answer").devices,
+    async forget(idOrName) {
+      await call("DELETE", `/devices/${encodeURIComponent(idOrName)}`);
+    },
+  };
+}

@@ -1,0 +1,88 @@
+import { Failure } from "../kit/failure.js";
+import { createParams } from "./containerparams.js";
+import { hostKeyIn } from "./hostkey.js";
+import { type Identity, identityId } from "./identity.js";
+import type { Intent } from "./journal.js";
+import { SHOW_DEADLINE_MS, settleIntent } from "./observe.js";
+import { lookAtHost, type Session } from "./session.js";
+import type { OwnContainer, View } from "./view.js";
+
+/** Another administrator takes the id between asking for a free one and using it; it does not happen many times. */
+export const VMID_TRIES_MAX = 5;
+const ID_BYTES = 8;
+
+/**
+ * The one call that must not happen twice. The intent (our id and the VMID) is written down before it is sent; an
+ * answer that got lost, or "exists already", is settled by looking for a container that carries that id.
+ */
+export async function createContainer(session: Session, view: View, note: (words: string) => void): Promise<View> {
+  const { placement, spec } = view;
+  if (placement === undefined) throw new Error("a container needs a place");
+  const { parts, journal, request } = session;
+  // An unfinished run's own id and VMID again: should its request still arrive, it makes the same container.
+  const earlier = journal.intent?.node === placement.node ? journal.intent : undefined;
+  const id = earlier?.id ?? identityId(parts.random(ID_BYTES));
+  let vmid = spec.given.vmid ?? earlier?.vmid ?? (await parts.host.nextVmid());
+  // A coordinator that was lost with its container: what is kept of it would be taken for the new one's.
+  if (view.ownCoordinator && view.record === undefined && (await parts.book.record()) !== undefined)
+    await parts.book.drop();
+  const identity: Identity = {
+    id,
+    name: spec.name,
+    given: spec.given,
+    ...(view.ownCoordinator ? { coordinator: true } : {}),
+  };
+  for (let tries = 1; ; tries++) {
+    const intent: Intent = { id, vmid, node: placement.node };
+    await journal.add({ at: parts.clock.wall(), step: "create-container", phase: "begin", ...intent });
+    try {
+      const params = createParams({
+        spec,
+        defaults: request.defaults,
+        placement,
+        vmid,
+        identity,
+        publicKey: parts.sshKey.publicKey,
+        mayPassDevices: view.mayPassDevices,
+      });
+      const upid = await parts.host.create(placement.node, params);
+      const { log } = await parts.host.waitTask(upid, { onLog: note });
+      return await seenAgain(session, view, intent, hostKeyIn(log));
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      if (error.code === "outcome-unknown" || error.code === "vmid-taken") {
+        const showWithinMs = error.code === "outcome-unknown" ? SHOW_DEADLINE_MS : 0;
+        const made = await settleIntent(parts.host, parts.clock, intent, { showWithinMs, signal: parts.signal });
+        if (made !== undefined) return seenAgain(session, view, intent, undefined, made);
+      }
+      if (error.code === "vmid-taken" && spec.given.vmid !== undefined) throw vmidTaken(vmid, error);
+      if (error.code !== "vmid-taken" || tries >= VMID_TRIES_MAX) throw error;
+      vmid = await parts.host.nextVmid();
+    }
+  }
+}
+
+function vmidTaken(vmid: number, cause: Failure): Failure {
+  return new Failure("vmid-taken", `VMID ${vmid} is taken`, {
+    advice: "choose another one, or leave --vmid out: the next free one is taken",
+    cause,
+  });
+}
+
+async function seenAgain(
+  session: Session,
+  before: View,
+  intent: Intent,
+  hostKey: string | undefined,
+  made?: OwnContainer,
+): Promise<View> {
+  const { parts } = session;
+  const settled = { showWithinMs: SHOW_DEADLINE_MS, signal: parts.signal };
+  const container = made ?? (await settleIntent(parts.host, parts.clock, intent, settled));
+  if (container === undefined)
+    throw new Failure("container-unknown", `container ${intent.vmid} was made, but the host does not show it`, {
+      advice: "run create again: it goes on from what it finds",
+    });
+  const view = await lookAtHost(session, container);
+  return { ...view, placement: before.placement, hostKey: view.hostKey ?? hostKey };
+}

@@ -1,0 +1,117 @@
+import { Failure } from "../kit/failure.js";
+import { Journal } from "./journal.js";
+import { addressesOf, findContainer, settleIntent } from "./observe.js";
+import type { HostRequest, ProvisionParts } from "./parts.js";
+import { parseName } from "./spec.js";
+import { removeContainer } from "./undo.js";
+import type { OwnContainer } from "./view.js";
+
+/** What taking an exit node away comes to, before and after it is done. */
+export type Destroyed = {
+  readonly name: string;
+  readonly vmid: number | undefined;
+  readonly pveNode: string | undefined;
+  /** The coordinator ran in the container and is gone with it. */
+  readonly coordinator: "gone" | "told" | "not-told";
+  /** Templates of ours that were removed. */
+  readonly templates: readonly string[];
+};
+export type Doomed = { readonly container: OwnContainer | undefined; readonly words: readonly string[] };
+
+const OUR_TEMPLATE = /:vztmpl\/debian-\d+-exitnode_[^/]*$/;
+
+/** What there is to take away, in words for the question. */
+export async function findDoomed(parts: ProvisionParts, request: HostRequest, name: string): Promise<Doomed> {
+  parseName(name);
+  const { host, clock, signal } = parts;
+  const journal = await Journal.open(parts.files, parts.journalFolder, request.hostName, name);
+  let container = await findContainer(host, await host.guests(), name);
+  if (container === undefined && journal.intent !== undefined)
+    container = await settleIntent(host, clock, journal.intent, { showWithinMs: 0, signal });
+  const words =
+    container === undefined
+      ? []
+      : [
+          `container ${container.vmid} "${name}" on ${container.node}, with its disk`,
+          ...(container.identity.coordinator === true
+            ? ["the coordinator in it: every device of its network has to join anew"]
+            : []),
+        ];
+  return { container, words };
+}
+
+/** Takes away the container, what the coordinator knows of it, and our journal; with `templates`, those we uploaded. */
+export async function destroy(
+  parts: ProvisionParts,
+  request: HostRequest,
+  name: string,
+  { container }: Doomed,
+  options: { readonly templates: boolean },
+): Promise<Destroyed> {
+  const { host, progress, book } = parts;
+  const journal = await Journal.open(parts.files, parts.journalFolder, request.hostName, name);
+  const record = await book.record();
+  const own = container?.identity.coordinator === true;
+  const addresses = container === undefined ? [] : await knownAddresses(parts, container);
+  const known = own || record === undefined ? undefined : await forgetRecord(parts, name);
+  const lost = container === undefined && record !== undefined && journal.heldCoordinator && known === "not-told";
+  if (lost) await book.drop();
+  if (container === undefined && known !== "told" && !lost)
+    throw new Failure("exit-node-unknown", `there is no exit node "${name}" on ${request.hostName}`, {
+      advice: "exitnode list",
+    });
+  if (container !== undefined)
+    await progress.step(`take away container ${container.vmid}`, () =>
+      removeContainer({ parts }, container.node, container.vmid),
+    );
+  // Another coordinator's record stays, even when this container had one of its own.
+  const ours = record?.adminUrls.some((url) => addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, "")));
+  if (own && ours === true) await book.drop();
+  const templates = options.templates ? await removeTemplates(parts, container?.node ?? request.pveNode) : [];
+  await journal.remove();
+  host.close();
+  return {
+    name,
+    vmid: container?.vmid,
+    pveNode: container?.node,
+    coordinator: own || lost ? "gone" : (known ?? "not-told"),
+    templates,
+  };
+}
+
+async function knownAddresses(parts: ProvisionParts, container: OwnContainer): Promise<readonly string[]> {
+  const { publicAddress } = container.identity;
+  const now = container.running ? await addressesOf(parts.host, container) : [];
+  return publicAddress === undefined ? now : [...now, publicAddress];
+}
+
+/** "not-told" when the coordinator is away: the container goes anyway, and its record can be revoked later. */
+async function forgetRecord(parts: ProvisionParts, name: string): Promise<"told" | "not-told"> {
+  const record = await parts.book.record();
+  if (record === undefined) return "not-told";
+  try {
+    const admin = await parts.book.admin(record);
+    const known = (await admin.devices()).find((device) => device.name === name && device.role === "exit-node");
+    if (known === undefined) return "not-told";
+    await admin.forget(known.id);
+    return "told";
+  } catch (error) {
+    if (error instanceof Failure && error.code === "coordinator-unreachable") return "not-told";
+    throw error;
+  }
+}
+
+async function removeTemplates(parts: ProvisionParts, node: string | undefined): Promise<string[]> {
+  if (node === undefined) return [];
+  const { host, progress } = parts;
+  const removed: string[] = [];
+  for (const storage of (await host.storages(node)).filter(({ content }) => content.includes("vztmpl")))
+    for (const { volid } of await host.templates(node, storage.id)) {
+      if (!OUR_TEMPLATE.test(volid)) continue;
+      await progress.step(`remove the template ${volid}`, async () =>
+        host.waitTask(await host.deleteVolume(node, storage.id, volid)),
+      );
+      removed.push(volid);
+    }
+  return removed;
+}

@@ -1,0 +1,73 @@
+import { z } from "zod";
+import { tryCidr } from "../kit/ip.js";
+import { tryJson } from "../wire/schema.js";
+
+/**
+ * How a container says that it is one of ours: the tag, and one line of its description
+ *
+ *   exitnode: {"id":"5f1c…","name":"home","hostKey":"SHA256:…","given":{"memory":1024}}
+ *
+ * The rest of the description belongs to whoever writes there; our line survives edits around it, migration to
+ * another PVE node, backup and restore, and the loss of the machine that ran `create`.
+ */
+export const TAG = "exitnode";
+const LINE = /^exitnode: (\{.*\})\s*$/m;
+
+/** What somebody chose explicitly; a later `create` without these options keeps to them. */
+export const givenOptions = z
+  .strictObject({
+    pveNode: z.string(),
+    storage: z.string(),
+    template: z.string(),
+    templateStorage: z.string(),
+    bridge: z.string(),
+    vlan: z.number(),
+    ip: z.string(),
+    gateway: z.string(),
+    ip6: z.string(),
+    gateway6: z.string(),
+    cores: z.number(),
+    memory: z.number(),
+    disk: z.number(),
+    vmid: z.number(),
+    pool: z.string(),
+    dataPlane: z.enum(["auto", "kernel", "userspace"]),
+    allowLan: z.array(z.string().refine((text) => tryCidr(text) !== undefined)),
+    publicAddress: z.string(),
+  })
+  .partial();
+export type GivenOptions = z.infer<typeof givenOptions>;
+
+export const identitySchema = z.object({
+  id: z.string().min(1).max(64),
+  name: z.string(),
+  /** Fingerprint of the container's ed25519 host key, as the create task printed it. */
+  hostKey: z.string().optional(),
+  /** The coordinator runs here too. */
+  coordinator: z.boolean().optional(),
+  /** Where it was last seen from outside. */
+  publicAddress: z.string().optional(),
+  given: givenOptions.default({}),
+});
+export type Identity = z.infer<typeof identitySchema>;
+
+export function readIdentity(description: string): Identity | undefined {
+  const line = LINE.exec(description)?.[1];
+  if (line === undefined) return undefined;
+  const parsed = identitySchema.safeParse(tryJson(line));
+  return parsed.success ? parsed.data : undefined;
+}
+
+/** The description with our line put in or replaced, everything else as it was. */
+export function writeIdentity(description: string, identity: Identity): string {
+  // Parsed once more for the order of its fields: the same identity is the same line.
+  const line = `exitnode: ${JSON.stringify(identitySchema.parse(identity))}`;
+  if (LINE.test(description)) return description.replace(LINE, () => line);
+  const opening = `Exit node **${identity.name}**. The next line says whose it is: keep it.`;
+  return [description.trimEnd() || opening, "", line].join("\n");
+}
+
+/** 16 bytes of chance as an id. */
+export function identityId(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

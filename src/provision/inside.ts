@@ -1,0 +1,173 @@
+import { z } from "zod";
+import { type CoordinatorStatus, coordinatorStatus } from "../wire/adminapi.js";
+import { type AgentStatus, agentStatus } from "../wire/agentsocket.js";
+import { tryJson } from "../wire/schema.js";
+
+/** What is seen inside a container: everything in one script over one connection, so that a look costs one round trip. */
+export type Inside = {
+  /** path → what is there. */
+  readonly files: ReadonlyMap<string, { sha256: string; mode: number; owner: string }>;
+  /** unit → "active", "inactive", "failed", … */
+  readonly units: ReadonlyMap<string, string>;
+  /** `systemctl is-system-running` */
+  readonly system: string;
+  readonly sysctl: ReadonlyMap<string, string>;
+  /** Whether the rules in force are those of /etc/nftables.conf; undefined when that could not be told. */
+  readonly nftMatches: boolean | undefined;
+  readonly kernelWireguard: boolean;
+  readonly tun: boolean;
+  readonly resolvers: readonly string[];
+  /** Addresses seen from outside. */
+  readonly egress: { readonly ipv4?: string | undefined; readonly ipv6?: string | undefined };
+  /** Actions that were due after a push and are not yet done. */
+  readonly pending: readonly string[];
+  readonly joinKeyWaiting: boolean;
+  /** The agent holds a network map: it has been let in. */
+  readonly joined: boolean;
+  readonly agent: AgentStatus | undefined;
+  readonly coordinator: CoordinatorStatus | undefined;
+};
+
+/** Holds what a push made due, from before the first rename until the last action is done. */
+export const PENDING_PATH = "/var/lib/exitnode-provision/pending";
+export const JOIN_KEY_PATH = "/var/lib/exitnode/join.key";
+const MAP_PATH = "/var/lib/exitnode/map.json";
+export const OBSERVED_UNITS = ["ssh", "nftables", "exitnode-agent", "exitnode-coordinator"] as const;
+const MARK = "#exn-section#";
+
+export type Look = {
+  readonly paths: readonly string[];
+  readonly sysctlKeys: readonly string[];
+  readonly whoami: readonly string[];
+};
+
+/** Run by `sh -s`; the parts that start a program of Node run beside the rest. */
+export function observationScript(look: Look): string {
+  const section = (name: string): string => `printf '%s %s\\n' '${MARK}' ${name}`;
+  const keys = look.sysctlKeys.map((key) => `'/proc/sys/${sysctlPath(key)}'`).join(" ");
+  return [
+    "export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "work=$(mktemp -d) || exit 1",
+    `trap 'rm -rf "$work"' EXIT`,
+    `whoami_urls=${quote(look.whoami.join(" "))}`,
+    `(timeout 8 node -e ${quote(OUTSIDE_PROGRAM)} $whoami_urls >"$work/outside" 2>/dev/null) &`,
+    `([ -S /run/exitnode/agent.sock ] && timeout 8 node /opt/exitnode/agent.js status --json >"$work/agent" 2>/dev/null) &`,
+    `([ -S /run/exitnode-coordinator/admin.sock ] && EXITNODE_RUN=/run/exitnode-coordinator timeout 8 node /opt/exitnode/coordinator.js call GET /api/v1/status >"$work/coordinator" 2>/dev/null) &`,
+    section("files"),
+    `for path in ${look.paths.map(quote).join(" ")}; do [ -f "$path" ] && stat -c '%a %U:%G %n' "$path"; done`,
+    section("sums"),
+    look.paths.length === 0 ? ":" : `sha256sum -- ${look.paths.map(quote).join(" ")} 2>/dev/null`,
+    section("units"),
+    `for unit in ${OBSERVED_UNITS.join(" ")}; do printf '%s %s\\n' "$unit" "$(systemctl is-active "$unit.service" 2>/dev/null)"; done`,
+    section("system"),
+    "systemctl is-system-running 2>/dev/null",
+    section("sysctl"),
+    keys === "" ? ":" : `for key in ${keys}; do [ -r "$key" ] && printf '%s %s\\n' "$key" "$(cat "$key")"; done`,
+    section("nft"),
+    // Loaded anew in an empty namespace and listed there, the file says what the rules should look like in nft's own words.
+    `if unshare -n sh -c 'nft -f /etc/nftables.conf && nft -s list ruleset' >"$work/want" 2>/dev/null; then nft -s list ruleset >"$work/have" 2>/dev/null; cmp -s "$work/want" "$work/have" && echo same || echo other; fi`,
+    section("wireguard"),
+    "if ip link add exnprobe type wireguard 2>/dev/null; then ip link delete exnprobe; echo yes; fi",
+    section("tun"),
+    "[ -c /dev/net/tun ] && echo yes",
+    section("resolvers"),
+    "sed -n 's/^nameserver[[:space:]]*//p' /etc/resolv.conf 2>/dev/null",
+    section("pending"),
+    `cat ${PENDING_PATH} 2>/dev/null`,
+    section("joinkey"),
+    `[ -f ${JOIN_KEY_PATH} ] && echo yes`,
+    section("map"),
+    `[ -f ${MAP_PATH} ] && echo yes`,
+    "wait",
+    ...["outside", "agent", "coordinator"].flatMap((name) => [section(name), `cat "$work/${name}" 2>/dev/null`]),
+    "exit 0",
+    "",
+  ].join("\n");
+}
+
+/** Asks the whoami services over both families. */
+const OUTSIDE_PROGRAM = `
+const ask = (url, family) => new Promise((resolve) => {
+  const get = url.startsWith("https:") ? require("node:https").get : require("node:http").get;
+  const request = get(url, { family, agent: false, timeout: 3000, headers: { accept: "text/plain" } }, (response) => {
+    let text = "";
+    response.on("data", (chunk) => { text += chunk; if (text.length > 200) request.destroy(); });
+    response.on("end", () => resolve(response.statusCode === 200 && require("node:net").isIP(text.trim()) === family ? text.trim() : undefined));
+  });
+  request.on("timeout", () => request.destroy());
+  request.on("error", () => resolve(undefined));
+  request.on("close", () => resolve(undefined));
+});
+const first = async (family) => { for (const url of process.argv.slice(1)) { const seen = await ask(url, family); if (seen) return seen; } };
+Promise.all([first(4), first(6)]).then(([ipv4, ipv6]) => { console.log(JSON.stringify({ ipv4, ipv6 })); });
+`;
+
+const outside = z.object({ ipv4: z.string().optional(), ipv6: z.string().optional() });
+
+export function parseObservation(text: string): Inside {
+  const sections = new Map<string, string[]>();
+  let lines: string[] = [];
+  for (const line of text.split("\n")) {
+    if (line.startsWith(`${MARK} `)) {
+      lines = [];
+      sections.set(line.slice(MARK.length + 1), lines);
+    } else if (line !== "") lines.push(line);
+  }
+  const of = (name: string): string[] => sections.get(name) ?? [];
+  const sums = new Map(of("sums").map((line) => [line.slice(66), line.slice(0, 64)]));
+  const json = (name: string): unknown => tryJson(of(name).join("\n"));
+  const seen = outside.safeParse(json("outside"));
+  const agent = agentStatus.safeParse(json("agent"));
+  const coordinator = coordinatorStatus.safeParse(json("coordinator"));
+  return {
+    files: new Map(
+      of("files").map((line) => {
+        const [mode = "", owner = "", ...path] = line.split(" ");
+        const name = path.join(" ");
+        return [name, { sha256: sums.get(name) ?? "", mode: Number.parseInt(mode, 8), owner }];
+      }),
+    ),
+    units: new Map(of("units").map((line) => splitOnce(line))),
+    system: of("system")[0] ?? "unknown",
+    sysctl: new Map(
+      of("sysctl").map((line) => {
+        const [path, value] = splitOnce(line);
+        return [path.replace(/^\/proc\/sys\//, ""), value.replace(/\s+/g, " ")];
+      }),
+    ),
+    nftMatches: of("nft")[0] === undefined ? undefined : of("nft")[0] === "same",
+    kernelWireguard: of("wireguard")[0] === "yes",
+    tun: of("tun")[0] === "yes",
+    resolvers: of("resolvers").map((line) => line.trim()),
+    egress: seen.success ? { ipv4: seen.data.ipv4, ipv6: seen.data.ipv6 } : {},
+    pending: of("pending"),
+    joinKeyWaiting: of("joinkey")[0] === "yes",
+    joined: of("map")[0] === "yes",
+    agent: agent.success ? agent.data : undefined,
+    coordinator: coordinator.success ? coordinator.data : undefined,
+  };
+}
+
+/** The settings of a sysctl.d file: key in its path form → value. */
+export function sysctlSettings(text: string): Map<string, string> {
+  const settings = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const match = /^\s*-?([a-z][^=#;\s]*)\s*=\s*(.*?)\s*$/.exec(line);
+    if (match?.[1] !== undefined) settings.set(sysctlPath(match[1]), match[2] ?? "");
+  }
+  return settings;
+}
+
+/** sysctl.d(5): dots separate, unless the first separator is a slash. */
+function sysctlPath(key: string): string {
+  return key.includes("/") ? key : key.replaceAll(".", "/");
+}
+
+function splitOnce(line: string): [string, string] {
+  const at = line.indexOf(" ");
+  return at < 0 ? [line, ""] : [line.slice(0, at), line.slice(at + 1)];
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,70 @@
+import type { PveHost } from "../pve/guests.js";
+import type { Clock } from "../sys/clock.js";
+import type { Files } from "../sys/files.js";
+import type { Random } from "../sys/random.js";
+import type { Ssh, SshTarget } from "../sys/ssh.js";
+import type { SshKeyPair } from "../sys/sshkey.js";
+import type { Admin } from "./admin.js";
+import type { Payload } from "./payload.js";
+import type { HostDefaults } from "./spec.js";
+
+/** What provisioning uses of the world. */
+export type ProvisionParts = {
+  readonly host: PveHost;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly files: Files;
+  /** Where journals are kept. */
+  readonly journalFolder: string;
+  readonly openSsh: (target: SshTarget, signal?: AbortSignal) => Promise<Ssh>;
+  readonly sshKey: SshKeyPair;
+  readonly sha256: (content: string | Uint8Array) => string;
+  /** Read when files are compared for the first time: a host that refuses us costs no reading. */
+  readonly payload: () => Promise<Payload>;
+  /** The template in this machine's cache, checked against its manifest; undefined when none was built. */
+  readonly appliance: () => Promise<Appliance | undefined>;
+  readonly book: CoordinatorBook;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+};
+
+export type Appliance = {
+  readonly path: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly unpackedBytes: number;
+  readonly sha512: string;
+};
+
+/** What this administrator knows of coordinators, beyond this host. */
+export interface CoordinatorBook {
+  record(): Promise<CoordinatorRecord | undefined>;
+  keep(record: CoordinatorRecord): Promise<void>;
+  /** The admin token of the coordinator we install: made and kept before it is used, so that a crash loses none. */
+  adminToken(): Promise<string>;
+  /** The recorded coordinator is gone: its record and admin token go too. */
+  drop(): Promise<void>;
+  /** Administers the recorded coordinator over HTTPS. */
+  admin(record: CoordinatorRecord): Promise<Admin>;
+}
+
+export type CoordinatorRecord = {
+  readonly urls: readonly string[];
+  readonly adminUrls: readonly string[];
+  readonly publicKey: string;
+  readonly tlsFingerprint: string;
+};
+
+/** Shows steps as they run. */
+export interface Progress {
+  step<T>(words: string, run: (note: (words: string) => void) => Promise<T>): Promise<T>;
+}
+
+/** The Proxmox entry as provisioning sees it. */
+export type HostRequest = {
+  readonly hostName: string;
+  /** user@realm, or user@realm!token. */
+  readonly login: string;
+  readonly pveNode: string | undefined;
+  readonly defaults: HostDefaults;
+};

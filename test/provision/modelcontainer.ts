@@ -1,0 +1,189 @@
+import { createHash } from "node:crypto";
+import { Failure } from "../../src/kit/failure.js";
+import { parseIp } from "../../src/kit/ip.js";
+import type { PveParams } from "../../src/pve/guests.js";
+import type { Ran } from "../../src/sys/exec.js";
+import type { Ssh } from "../../src/sys/ssh.js";
+import type { RemoteFile } from "../../src/sys/sshpush.js";
+import type { DeviceInfo } from "../../src/wire/adminapi.js";
+
+const KEY = `${"A".repeat(43)}=`;
+
+/** A container as SSH shows it: files, units, kernel settings, an agent that joins with a key, a coordinator. */
+export class ModelContainer {
+  readonly options: Record<string, string>;
+  readonly hostKey: string;
+  readonly address;
+  readonly files = new Map<string, RemoteFile>();
+  readonly units = new Map<string, string>();
+  readonly sysctl = new Map<string, string>();
+  readonly devices: DeviceInfo[] = [];
+  readonly #kernelWireguard: boolean;
+  #keys = 0;
+  running = false;
+  tun = false;
+  joined = false;
+  loadedNft = "";
+  refusal: string | undefined;
+
+  constructor(params: PveParams, kernelWireguard: boolean) {
+    const { vmid, ...options } = params;
+    this.options = { swap: "512", memory: "512" };
+    this.set(options);
+    this.hostKey = `SHA256:${String(vmid).padEnd(43, "k")}`;
+    this.address = parseIp(`198.18.77.${Number(vmid) % 250}`);
+    this.#kernelWireguard = kernelWireguard;
+  }
+
+  get hostname(): string {
+    return this.options["hostname"] ?? "";
+  }
+  get tags(): string[] {
+    return (this.options["tags"] ?? "").split(";").filter((tag) => tag !== "");
+  }
+
+  set(options: PveParams): void {
+    for (const [name, value] of Object.entries(options))
+      if (value !== undefined) this.options[name] = value === true ? "1" : value === false ? "0" : String(value);
+  }
+
+  rawConfig(): Record<string, string> {
+    return { ...this.options, description: `${this.options["description"]}\n`, digest: this.digest() };
+  }
+
+  digest(): string {
+    return createHash("sha1").update(JSON.stringify(this.options)).digest("hex");
+  }
+
+  start(): void {
+    this.running = true;
+    this.tun = this.options["dev0"] !== undefined;
+    for (const unit of ["exitnode-agent", "exitnode-coordinator"]) if (this.units.has(unit)) this.#restart(unit);
+  }
+
+  open(): Ssh {
+    return {
+      run: async (argv, options = {}) => this.#run(argv, String(options.input ?? "")),
+      push: async (files) => {
+        for (const file of files) {
+          if (file.owner.includes("exitnode") && !this.files.has("/etc/sysusers.d/exitnode.conf"))
+            throw new Failure("command-failed", `chown: invalid user: '${file.owner}'`);
+          this.files.set(file.path, file);
+        }
+      },
+      close() {},
+    };
+  }
+
+  #run(argv: readonly string[], input: string): Ran {
+    const said = (stdout: string): Ran => ({ exitCode: 0, stdout, stderr: "" });
+    const line = argv.join(" ");
+    if (line === "sh -s" && input.includes("#exn-section#")) return said(this.#observed());
+    if (argv[0] === "sh" && line.includes("provision/pending")) {
+      const path = "/var/lib/exitnode-provision/pending";
+      const due = new Set([...this.#text(path).split("\n"), ...input.split("\n")].filter((one) => one !== ""));
+      this.files.set(path, { path, content: [...due].join("\n"), mode: 0o644, owner: "root:root" });
+      return said("");
+    }
+    if (line.startsWith("rm -f ")) this.files.delete(argv[2] ?? "");
+    if (line === "nft -f /etc/nftables.conf") this.loadedNft = this.#text("/etc/nftables.conf");
+    if (line.includes("systemd-sysctl"))
+      for (const match of this.#text("/etc/sysctl.d/60-exitnode.conf").matchAll(/^-?(net\S+) = (\S+)$/gm))
+        this.sysctl.set((match[1] ?? "").replaceAll(".", "/"), match[2] ?? "");
+    const unit = /^systemctl restart (exitnode-\w+)\.service$/.exec(line)?.[1];
+    if (unit !== undefined) this.#restart(unit);
+    if (argv[0] === "node") return this.#call(argv[3] ?? "", argv[4] ?? "", input);
+    return said("");
+  }
+
+  #restart(unit: string): void {
+    const config = unit === "exitnode-agent" ? "/etc/exitnode/agent.yaml" : "/etc/exitnode/coordinator.yaml";
+    this.units.set(unit, this.files.has(config) ? "active" : "inactive");
+    if (unit !== "exitnode-agent" || !this.files.has(config) || this.joined) return;
+    const key = this.#text("/var/lib/exitnode/join.key").trim();
+    this.refusal = key === "" ? "join-key-required" : key === "used" ? "join-key-used" : undefined;
+    if (this.refusal !== undefined) return;
+    this.joined = true;
+    this.files.delete("/var/lib/exitnode/join.key");
+    this.devices.push({
+      id: `d${this.devices.length}`,
+      name: this.hostname,
+      role: "exit-node",
+      publicKey: KEY,
+      addresses: [parseIp("100.64.0.1")],
+      routes: ["0.0.0.0/0", "::/0"],
+      endpoints: [],
+      online: true,
+      agentVersion: "0",
+      createdAtMs: 0,
+    });
+  }
+
+  #call(method: string, path: string, input: string): Ran {
+    if (this.units.get("exitnode-coordinator") !== "active") return { exitCode: 1, stdout: "", stderr: "no answer" };
+    const answer = (value: unknown): Ran => ({ exitCode: 0, stdout: JSON.stringify(value), stderr: "" });
+    if (method === "GET" && path.endsWith("/devices")) return answer({ devices: this.devices });
+    if (method === "POST" && path.endsWith("/keys")) {
+      const info = { id: `k${++this.#keys}`, reusable: false, createdAtMs: 0, expiresAtMs: 1, state: "valid" };
+      return answer({ ...info, role: JSON.parse(input).role, joinKey: `exnkey1-${this.#keys}` });
+    }
+    return { exitCode: 1, stdout: "", stderr: `the model does not know ${method} ${path}` };
+  }
+
+  #text(path: string): string {
+    return String(this.files.get(path)?.content ?? "");
+  }
+
+  #observed(): string {
+    const section = (name: string, ...lines: string[]): string[] => [`#exn-section# ${name}`, ...lines];
+    const present = [...this.files.values()];
+    const sum = (file: RemoteFile): string => createHash("sha256").update(file.content).digest("hex");
+    const agentRuns = this.units.get("exitnode-agent") === "active";
+    const status = {
+      version: "0",
+      name: this.hostname,
+      role: "exit-node",
+      addresses: this.joined ? ["100.64.0.1"] : [],
+      dataPlane: "kernel",
+      interface: "exn0",
+      listenPort: 51_820,
+      coordinator: this.joined
+        ? { connected: true, mapSeq: 1 }
+        : { connected: false, ...(this.refusal === undefined ? {} : { refusal: this.refusal, reason: this.refusal }) },
+      peers: [],
+      warnings: [],
+    };
+    const coordinator = {
+      version: "0",
+      publicKey: KEY,
+      tlsFingerprint: "AA",
+      urls: [],
+      devices: this.devices.length,
+      online: 1,
+      startedAtMs: 0,
+    };
+    return [
+      ...section("files", ...present.map((file) => `${file.mode.toString(8)} ${file.owner} ${file.path}`)),
+      ...section("sums", ...present.map((file) => `${sum(file)}  ${file.path}`)),
+      ...section(
+        "units",
+        ...["exitnode-agent", "exitnode-coordinator"].map((unit) => `${unit} ${this.units.get(unit) ?? "inactive"}`),
+      ),
+      ...section("system", "running"),
+      ...section("sysctl", ...[...this.sysctl].map(([key, value]) => `/proc/sys/${key} ${value}`)),
+      ...section("nft", this.loadedNft === this.#text("/etc/nftables.conf") ? "same" : "other"),
+      ...section("wireguard", ...(this.#kernelWireguard ? ["yes"] : [])),
+      ...section("tun", ...(this.tun ? ["yes"] : [])),
+      ...section("resolvers", "198.18.77.1"),
+      ...section("pending", ...this.#text("/var/lib/exitnode-provision/pending").split("\n")),
+      ...section("joinkey", ...(this.files.has("/var/lib/exitnode/join.key") ? ["yes"] : [])),
+      ...section("map", ...(this.joined ? ["yes"] : [])),
+      ...section("outside", JSON.stringify({ ipv4: "203.0.113.10", ipv6: "2001:db8::10" })),
+      ...section("agent", ...(agentRuns ? [JSON.stringify(status)] : [])),
+      ...section(
+        "coordinator",
+        ...(this.units.get("exitnode-coordinator") === "active" ? [JSON.stringify(coordinator)] : []),
+      ),
+    ].join("\n");
+  }
+}
