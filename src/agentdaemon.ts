@@ -9,6 +9,7 @@ import { systemClock } from "./sys/clock.js";
 import { localExec } from "./sys/exec.js";
 import { fetchText } from "./sys/fetchtext.js";
 import { localFiles } from "./sys/files.js";
+import { settleHeap } from "./sys/heap.js";
 import { askLine, serveLines } from "./sys/localsocket.js";
 import { jsonLog } from "./sys/log.js";
 import { readNetInfo } from "./sys/netinfo.js";
@@ -35,6 +36,8 @@ const folders = {
 const SOCKET_MODE = 0o660;
 const ASK_TIMEOUT_MS = 10_000;
 const USER = "exitnode";
+/** By then the coordinator has been greeted and the first map applied. */
+const SETTLE_AFTER_MS = 4_000;
 
 async function readConfig(): Promise<AgentConfig> {
   const path = join(folders.etc, DEVICE_FILES.config);
@@ -68,7 +71,10 @@ async function runDaemon(): Promise<void> {
         kind === "kernel"
           ? new KernelWireGuard(localExec, config.interface, systemClock)
           : new Engine({ workerUrl: new URL(import.meta.url), onFailed: failed }),
-      ready: () => void notifySystemd("READY=1"),
+      ready: () => {
+        void notifySystemd("READY=1");
+        setTimeout(settleHeap, SETTLE_AFTER_MS).unref();
+      },
     },
     config,
   );

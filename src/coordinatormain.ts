@@ -31,7 +31,7 @@ async function main(argv: readonly string[]): Promise<number> {
 async function serve(): Promise<number> {
   const { jsonLog } = await import("./sys/log.js");
   const { notifySystemd, startWatchdog } = await import("./sys/notify.js");
-  const log = jsonLog("coordinator", process.env["EXITNODE_LOG"] ?? "info");
+  const log = jsonLog("coordinator", process.env.EXITNODE_LOG ?? "info");
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => {
     stop.signal.addEventListener("abort", () => resolve(), { once: true });
@@ -40,6 +40,8 @@ async function serve(): Promise<number> {
   process.on("SIGINT", () => stop.abort());
   try {
     const coordinator = await openCoordinator(coordinatorPlaces(process.env), version, log);
+    const { settleHeap } = await import("./sys/heap.js");
+    settleHeap();
     await notifySystemd("READY=1");
     startWatchdog(() => true, stop.signal);
     await stopped;

@@ -1,5 +1,6 @@
-import type { Endpoint } from "../kit/endpoint.js";
+import { type Endpoint, formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
 import { asFailure, Failure } from "../kit/failure.js";
+import type { Cidr } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import type { Exec } from "../sys/exec.js";
@@ -15,11 +16,11 @@ import { decodeJoinKey } from "../wire/joinkey.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
 import { ControlClient } from "./control.js";
-import { type Choice, exitOf, isExit, wantInterface } from "./desired.js";
+import { type Choice, exitOf, greetHeard, isExit, wantInterface } from "./desired.js";
 import { candidates, nextSearch, type Search } from "./endpoints.js";
 import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
-import { type Memory, recall, rememberChoice, rememberMap } from "./memory.js";
+import { type Memory, recall, rememberChoice, rememberHeard, rememberMap } from "./memory.js";
 import { clearNetwork, setNetwork } from "./network.js";
 import { describeDevice } from "./report.js";
 import { describeStatus, type Line } from "./statusreport.js";
@@ -50,6 +51,11 @@ export const LOOK_INTERVAL_MS: Millis = 2_000;
 /** How often the machine's addresses are looked at; public ones are asked for every REPORT_ROUNDS-th time. */
 export const REPORT_INTERVAL_MS: Millis = 15_000;
 const REPORT_ROUNDS = 20;
+/**
+ * A peer notices by itself that its session is gone, after 15 s without an answer (WireGuard paper §6.2 and §6.5).
+ * For this long after its start an exit node calls those it knew, and they need not wait.
+ */
+export const GREETING_MS: Millis = 20_000;
 
 /** A device of the network: keeps its interface and routes as the map and the user's choice want them. */
 export class Agent {
@@ -60,13 +66,16 @@ export class Agent {
   readonly #warnings = new Set<string>();
   readonly #reconcile = latestOnly(() => this.#makeItSo());
   #identity: Identity | undefined;
-  #memory: Memory = { map: undefined, choice: { exit: undefined } };
+  #memory: Memory = { map: undefined, choice: { exit: undefined }, heard: {} };
   #mapAt: Millis | undefined;
   #line: Line = { connected: false, reason: "not tried yet" };
   #backend: Backend | undefined;
   #seen: WhoamiAnswer = {};
   #control: ControlClient | undefined;
   #failure: Failure | undefined;
+  /** Just started: peers of the run before are greeted, so that their sessions are renewed at once. */
+  #greeting = false;
+  #greetUntil: Millis = 0;
 
   constructor(parts: AgentParts, config: AgentConfig) {
     this.#parts = parts;
@@ -81,6 +90,8 @@ export class Agent {
     if (signal.aborted) stop();
     this.#identity = await loadIdentity(files, this.#parts.random, folders.var);
     this.#memory = await recall(files, folders.var);
+    this.#greeting = this.#config.role === "exit-node";
+    this.#greetUntil = clock.now() + GREETING_MS;
     this.#backend = await this.#openBackend();
     log.info("data plane open", { kind: this.#backend.kind });
     if (this.#memory.map !== undefined) await this.#try(this.#reconcile());
@@ -212,10 +223,11 @@ export class Agent {
     if (map === undefined || this.#backend === undefined || this.#identity === undefined) return;
     const networks = this.#networks();
     const endpointOf = (peer: MapPeer): Endpoint | undefined => {
-      const list = candidates(peer.endpoints, networks);
+      const list = this.#candidates(peer, networks);
       return list[(this.#searches.get(peer.id)?.at ?? 0) % Math.max(1, list.length)];
     };
-    await this.#backend.set(wantInterface(this.#config, this.#identity.wireguardKey, map, choice, endpointOf));
+    const want = wantInterface(this.#config, this.#identity.wireguardKey, map, choice, endpointOf);
+    await this.#backend.set(this.#greeting ? greetHeard(want, this.#memory.heard) : want);
     await setNetwork(this.#parts, this.#config, map, choice);
     this.#warnings.delete(this.#lastTrouble);
     this.#lastTrouble = "";
@@ -249,14 +261,35 @@ export class Agent {
         // Only a peer that is written to can be expected to answer.
         if (peer !== exit && (seen?.sentBytes ?? 0) === 0) continue;
         const before = this.#searches.get(peer.id);
-        const count = candidates(peer.endpoints, networks).length;
+        const count = this.#candidates(peer, networks).length;
         const after = nextSearch(before, count, seen?.lastHandshakeAgeMs, this.#parts.clock.now());
         this.#searches.set(peer.id, after);
         moved ||= before !== undefined && before.at !== after.at;
       }
       for (const id of this.#searches.keys()) if (!map.peers.some((peer) => peer.id === id)) this.#searches.delete(id);
-      if (moved) await this.#try(this.#reconcile());
+      await this.#noteHeard(state);
+      const greeted = this.#greeting && this.#parts.clock.now() > this.#greetUntil;
+      if (greeted) this.#greeting = false;
+      if (moved || greeted) await this.#try(this.#reconcile());
     }
+  }
+
+  /** An exit node's peers are behind NATs of their own: where one was last heard from is the best guess there is. */
+  #candidates(peer: MapPeer, networks: readonly Cidr[]): Endpoint[] {
+    const heard = this.#config.role === "exit-node" ? tryEndpoint(this.#memory.heard[peer.publicKey] ?? "") : undefined;
+    return [...(heard === undefined ? [] : [heard]), ...candidates(peer.endpoints, networks)];
+  }
+
+  async #noteHeard(state: InterfaceState): Promise<void> {
+    if (this.#config.role !== "exit-node") return;
+    const heard: Record<string, string> = {};
+    for (const { publicKey, endpoint, lastHandshakeAgeMs } of state.peers)
+      if (endpoint !== undefined && lastHandshakeAgeMs !== undefined) heard[publicKey] = formatEndpoint(endpoint);
+    // Until a peer has answered in this run, what an earlier run heard stands.
+    const all = this.#greeting ? { ...this.#memory.heard, ...heard } : heard;
+    if (JSON.stringify(all) === JSON.stringify(this.#memory.heard)) return;
+    this.#memory.heard = all;
+    await this.#try(rememberHeard(this.#parts.files, this.#parts.folders.var, all));
   }
 
   /** Tells the coordinator when the machine's addresses have changed. */
@@ -281,7 +314,7 @@ export class Agent {
     return told.length > 0 ? told : this.#config.whoami;
   }
 
-  #networks() {
+  #networks(): Cidr[] {
     return this.#parts
       .netInfo()
       .addresses.filter((address) => address.interface !== this.#config.interface)

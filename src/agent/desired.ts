@@ -3,7 +3,7 @@ import { type Cidr, familyOf, hostCidr, type Ip } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
-import type { WantInterface } from "../wireguard/interface.js";
+import type { WantInterface, WantPeer } from "../wireguard/interface.js";
 
 /** From the map and the user's choice to what this device's interface should be: no I/O, no state. */
 
@@ -59,6 +59,13 @@ export function wantInterface(
       };
     }),
   };
+}
+
+/** The interface with a keepalive towards peers that were heard from before: it makes WireGuard call them at once. */
+export function greetHeard(want: WantInterface, heard: Readonly<Record<string, string>>): WantInterface {
+  const greet = (peer: WantPeer): WantPeer =>
+    heard[peer.publicKey] === undefined ? peer : { ...peer, persistentKeepaliveSeconds: KEEPALIVE_SECONDS };
+  return { ...want, peers: want.peers.map(greet) };
 }
 
 function allowedIps(peer: MapPeer, inUse: boolean): Cidr[] {

@@ -162,7 +162,7 @@ function parsePeer(name: string, row: string, wallMs: number): PeerState {
   const publicKey = tryKey(fields[0] ?? "");
   if (publicKey === undefined) throw misread(name, "a peer's line does not begin with a key");
   const endpoint = fields[2] === "(none)" ? undefined : tryEndpoint(fields[2] ?? "");
-  if (endpoint === undefined && fields[2] !== "(none)") throw misread(name, `"${fields[2]}" is no endpoint`);
+  if (endpoint === undefined && fields[2] !== "(none)") throw misread(name, "a peer's third field is no endpoint");
   const handshakeMs = count(name, fields[4]) * SECOND;
   return {
     publicKey,
@@ -175,9 +175,10 @@ function parsePeer(name: string, row: string, wallMs: number): PeerState {
 }
 
 function count(name: string, field: string | undefined): number {
-  if (field === undefined || !/^\d{1,20}$/.test(field)) throw misread(name, `"${field}" is no number`);
+  if (field === undefined || !/^\d{1,20}$/.test(field)) throw misread(name, "there is no number where one belongs");
   return Number(field);
 }
 
+/** Says nothing of what was printed: with a field too many, a key may stand where another belongs. */
 const misread = (name: string, what: string): Failure =>
   new Failure("wireguard-dump", `cannot read what wg show ${name} dump printed: ${what}`);

@@ -1,5 +1,6 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import {
   type HostNet,
   type ObservedHostNet,
@@ -13,7 +14,6 @@ import type { Exec } from "../sys/exec.js";
 import type { Files } from "../sys/files.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { NetworkMap } from "../wire/map.js";
-import { tryJson } from "../wire/schema.js";
 import { type Choice, exitOf, exitResolver, FWMARK, tunnelRoutes } from "./desired.js";
 
 /** Makes the machine's routes, rules and DNS match, and gives them back. */

@@ -31,11 +31,11 @@ export async function trace(call: Call): Promise<Outcome> {
 }
 
 async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
-  if (options["ipv4"] === true && options["ipv6"] === true)
+  if (options.ipv4 === true && options.ipv6 === true)
     throw new Failure("usage", "expected one of --ipv4 and --ipv6, got both");
   const urls = await whoamiUrls(parts);
   const target = args[0] ?? new URL(urls[0] ?? "http://example.com").hostname;
-  const family = options["ipv4"] === true ? 4 : options["ipv6"] === true ? 6 : undefined;
+  const family = options.ipv4 === true ? 4 : options.ipv6 === true ? 6 : undefined;
   const address = await lookUp(target, family);
   const agent = await tryAgentStatus(parts.paths);
   const peer = agent?.exit === undefined ? undefined : agent.peers.find(({ name }) => name === agent.exit?.name);

@@ -1,5 +1,5 @@
-import { z } from "zod";
-import { cidr, deviceName, key, role } from "./schema.js";
+import * as z from "zod";
+import { deviceName, key, role } from "./schema.js";
 
 /** /etc/exitnode/agent.yaml: what a device's agent is told by whoever installed it. */
 export const agentConfig = z.strictObject({
@@ -23,8 +23,6 @@ export const agentConfig = z.strictObject({
   forwardedPort: z.number().int().min(1).max(65_535).optional(),
   /** Services that answer a GET with the caller's address in plain text; asked over IPv4 and IPv6. */
   whoami: z.array(z.url()).max(8).default([]),
-  /** Exit node: private ranges that tunnel users may reach nevertheless. */
-  allowLan: z.array(cidr).max(64).default([]),
 });
 export type AgentConfig = z.infer<typeof agentConfig>;
 

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /** The shipped program in the real lab, with an administrator's configuration of its own. */
@@ -39,7 +38,10 @@ export class World {
   }
 
   /** Expects a failure, and its --json form. */
-  async fails(argv: readonly string[], options: RunOptions = {}): Promise<{ code: string; message: string; advice: string }> {
+  async fails(
+    argv: readonly string[],
+    options: RunOptions = {},
+  ): Promise<{ code: string; message: string; advice: string }> {
     const { code, stdout, stderr } = await this.run([...argv, "--json"], options);
     assert.notEqual(code, 0, `exitnode ${argv.join(" ")} succeeded: ${stdout}`);
     const { error } = object(JSON.parse(stdout || `{"error":{"message":${JSON.stringify(stderr)}}}`));
@@ -73,7 +75,16 @@ export class World {
   }
 
   async tryInside(vmid: number, ...argv: readonly string[]): Promise<Ran> {
-    const attach = ["lxc-attach", "-P", "/var/lib/exitnode-lab/pve/lxc", "-n", String(vmid), "--clear-env", "--", ...argv];
+    const attach = [
+      "lxc-attach",
+      "-P",
+      "/var/lib/exitnode-lab/pve/lxc",
+      "-n",
+      String(vmid),
+      "--clear-env",
+      "--",
+      ...argv,
+    ];
     return run(["nsenter", "--net=/run/netns/exn-pve1", ...attach]);
   }
 
