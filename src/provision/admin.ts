@@ -1,5 +1,6 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import type { Ssh } from "../sys/ssh.js";
 import {
   API_PREFIX,
@@ -9,7 +10,7 @@ import {
   deviceInfo,
   type KeyRequest,
 } from "../wire/adminapi.js";
-import { parseWith, tryJson } from "../wire/schema.js";
+import { parseWith } from "../wire/schema.js";
 
 /** What provisioning asks of a coordinator, wherever it runs. */
 export interface Admin {

@@ -98,7 +98,7 @@ async function waitAddress(session: Session, view: View, container: OwnContainer
     if (waited >= ADDRESS_WAIT_MS)
       throw new Failure(
         "address-missing",
-        `container ${container.vmid} has no address after ${ADDRESS_WAIT_MS / 1_000} s on ${container.config.options["net0"] ?? "no network"}`,
+        `container ${container.vmid} has no address after ${ADDRESS_WAIT_MS / 1_000} s on ${container.config.options.net0 ?? "no network"}`,
         {
           advice:
             "is there a DHCP server on that bridge (and VLAN)? otherwise give an address: --ip 192.168.1.5/24 --gateway 192.168.1.1",

@@ -104,7 +104,7 @@ export async function joinKey(session: Session, view: View): Promise<View> {
   return seenAfter(view, (inside) => ({ joinKeyWaiting: true, pending: [...inside.pending, "agent"] }));
 }
 
-export function nameTaken(name: string): Failure {
+function nameTaken(name: string): Failure {
   return new Failure("name-taken", `the coordinator knows another exit node called "${name}", and it is online`, {
     advice: "choose another name: exitnode create --name NAME",
   });

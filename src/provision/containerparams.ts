@@ -59,8 +59,8 @@ function networkOption(bridge: string, options: HostDefaults): string {
 
 /** What an existing container was made with, as the options would name it. */
 export function settledOptions(container: OwnContainer): Readonly<Record<string, string | number | undefined>> {
-  const net = new Map(pairs(container.config.options["net0"] ?? ""));
-  const [storage = "", ...rest] = (container.config.options["rootfs"] ?? "").split(/[:,]/);
+  const net = new Map(pairs(container.config.options.net0 ?? ""));
+  const [storage = "", ...rest] = (container.config.options.rootfs ?? "").split(/[:,]/);
   const disk = rest.find((part) => part.startsWith("size="))?.replace(/^size=(\d+)G$/, "$1");
   return {
     ...withoutLists(container.identity.given),

@@ -1,4 +1,5 @@
 import { Failure } from "../kit/failure.js";
+import { isOurTemplate } from "./identity.js";
 import { Journal } from "./journal.js";
 import { addressesOf, findContainer, settleIntent } from "./observe.js";
 import type { HostRequest, ProvisionParts } from "./parts.js";
@@ -17,8 +18,6 @@ export type Destroyed = {
   readonly templates: readonly string[];
 };
 export type Doomed = { readonly container: OwnContainer | undefined; readonly words: readonly string[] };
-
-const OUR_TEMPLATE = /:vztmpl\/debian-\d+-exitnode_[^/]*$/;
 
 /** What there is to take away, in words for the question. */
 export async function findDoomed(parts: ProvisionParts, request: HostRequest, name: string): Promise<Doomed> {
@@ -107,7 +106,7 @@ async function removeTemplates(parts: ProvisionParts, node: string | undefined):
   const removed: string[] = [];
   for (const storage of (await host.storages(node)).filter(({ content }) => content.includes("vztmpl")))
     for (const { volid } of await host.templates(node, storage.id)) {
-      if (!OUR_TEMPLATE.test(volid)) continue;
+      if (!isOurTemplate(volid)) continue;
       await progress.step(`remove the template ${volid}`, async () =>
         host.waitTask(await host.deleteVolume(node, storage.id, volid)),
       );

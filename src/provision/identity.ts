@@ -1,6 +1,6 @@
-import { z } from "zod";
+import * as z from "zod";
 import { tryCidr } from "../kit/ip.js";
-import { tryJson } from "../wire/schema.js";
+import { tryJson } from "../kit/json.js";
 
 /**
  * How a container says that it is one of ours: the tag, and one line of its description
@@ -11,10 +11,11 @@ import { tryJson } from "../wire/schema.js";
  * another PVE node, backup and restore, and the loss of the machine that ran `create`.
  */
 export const TAG = "exitnode";
-const LINE = /^exitnode: (\{.*\})\s*$/m;
+// White space after it may go, but not the line's end: the lines below are not ours.
+const LINE = /^exitnode: (\{.*\})[^\S\r\n\u2028\u2029]*$/m;
 
 /** What somebody chose explicitly; a later `create` without these options keeps to them. */
-export const givenOptions = z
+const givenOptions = z
   .strictObject({
     pveNode: z.string(),
     storage: z.string(),
@@ -38,7 +39,7 @@ export const givenOptions = z
   .partial();
 export type GivenOptions = z.infer<typeof givenOptions>;
 
-export const identitySchema = z.object({
+const identitySchema = z.object({
   id: z.string().min(1).max(64),
   name: z.string(),
   /** Fingerprint of the container's ed25519 host key, as the create task printed it. */
@@ -50,6 +51,10 @@ export const identitySchema = z.object({
   given: givenOptions.default({}),
 });
 export type Identity = z.infer<typeof identitySchema>;
+
+/** Whether a volume is a template of ours, by the name the builder gives it. */
+export const isOurTemplate = (volid: string): boolean =>
+  /:vztmpl\/debian-\d+-exitnode_[^/]*\.tar\.(?:zst|xz|gz)$/.test(volid);
 
 export function readIdentity(description: string): Identity | undefined {
   const line = LINE.exec(description)?.[1];

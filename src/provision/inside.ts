@@ -1,7 +1,8 @@
-import { z } from "zod";
+import * as z from "zod";
+import { tryJson } from "../kit/json.js";
+import { shellWord } from "../kit/shell.js";
 import { type CoordinatorStatus, coordinatorStatus } from "../wire/adminapi.js";
 import { type AgentStatus, agentStatus } from "../wire/agentsocket.js";
-import { tryJson } from "../wire/schema.js";
 
 /** What is seen inside a container: everything in one script over one connection, so that a look costs one round trip. */
 export type Inside = {
@@ -49,14 +50,14 @@ export function observationScript(look: Look): string {
     "export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     "work=$(mktemp -d) || exit 1",
     `trap 'rm -rf "$work"' EXIT`,
-    `whoami_urls=${quote(look.whoami.join(" "))}`,
-    `(timeout 8 node -e ${quote(OUTSIDE_PROGRAM)} $whoami_urls >"$work/outside" 2>/dev/null) &`,
+    `whoami_urls=${shellWord(look.whoami.join(" "))}`,
+    `(timeout 8 node -e ${shellWord(OUTSIDE_PROGRAM)} $whoami_urls >"$work/outside" 2>/dev/null) &`,
     `([ -S /run/exitnode/agent.sock ] && timeout 8 node /opt/exitnode/agent.js status --json >"$work/agent" 2>/dev/null) &`,
     `([ -S /run/exitnode-coordinator/admin.sock ] && EXITNODE_RUN=/run/exitnode-coordinator timeout 8 node /opt/exitnode/coordinator.js call GET /api/v1/status >"$work/coordinator" 2>/dev/null) &`,
     section("files"),
-    `for path in ${look.paths.map(quote).join(" ")}; do [ -f "$path" ] && stat -c '%a %U:%G %n' "$path"; done`,
+    `for path in ${look.paths.map(shellWord).join(" ")}; do [ -f "$path" ] && stat -c '%a %U:%G %n' "$path"; done`,
     section("sums"),
-    look.paths.length === 0 ? ":" : `sha256sum -- ${look.paths.map(quote).join(" ")} 2>/dev/null`,
+    look.paths.length === 0 ? ":" : `sha256sum -- ${look.paths.map(shellWord).join(" ")} 2>/dev/null`,
     section("units"),
     `for unit in ${OBSERVED_UNITS.join(" ")}; do printf '%s %s\\n' "$unit" "$(systemctl is-active "$unit.service" 2>/dev/null)"; done`,
     section("system"),
@@ -166,8 +167,4 @@ function sysctlPath(key: string): string {
 function splitOnce(line: string): [string, string] {
   const at = line.indexOf(" ");
   return at < 0 ? [line, ""] : [line.slice(0, at), line.slice(at + 1)];
-}
-
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
+import { tryJson } from "../kit/json.js";
 import type { Files } from "../sys/files.js";
-import { tryJson } from "../wire/schema.js";
 
 /**
  * What a run was about to do, written before it and after it: <state>/journal/<host>-<name>.jsonl.

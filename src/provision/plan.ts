@@ -117,7 +117,7 @@ function needsRecord(view: View): boolean {
   return record.publicKey === wanted.publicKey && JSON.stringify(record) !== JSON.stringify(wanted);
 }
 
-export function dataPlaneUnavailable(view: View, wanted: string): Failure {
+function dataPlaneUnavailable(view: View, wanted: string): Failure {
   const vmid = view.container?.vmid;
   const message =
     wanted === "userspace"

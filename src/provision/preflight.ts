@@ -1,6 +1,7 @@
 import { Failure } from "../kit/failure.js";
-import type { Guest, PveHost, Storage, Volume } from "../pve/guests.js";
+import type { Bridge, Guest, PveHost, Storage, Volume } from "../pve/guests.js";
 import { missing, needsForCreate, pveumLines } from "../pve/permissions.js";
+import { isOurTemplate } from "./identity.js";
 import type { Appliance, HostRequest } from "./parts.js";
 import { DEFAULTS, type ExitNodeSpec } from "./spec.js";
 import type { Placement } from "./view.js";
@@ -22,11 +23,12 @@ export async function place(
     wanted.pool === undefined ? Promise.resolve<string[]>([]) : host.pools(),
     findAppliance(),
   ]);
-  const diskBytes = (wanted.disk ?? DEFAULTS.diskGib) * 1024 ** 3;
-  const storage = wanted.storage ?? firstFor(storages, "rootdir", diskBytes);
+  const diskBytes = diskBytesOf(wanted);
+  const storage = wanted.storage ?? defaultStorage(storages, "rootdir", diskBytes);
   const namedTemplate = wanted.template?.includes(":") ? wanted.template : undefined;
-  const templateStorage = namedTemplate?.split(":")[0] ?? wanted.templateStorage ?? firstFor(storages, "vztmpl", 0);
-  const bridge = wanted.bridge ?? (bridges.find(({ name }) => name === "vmbr0") ?? bridges[0])?.name ?? "vmbr0";
+  const templateStorage =
+    namedTemplate?.split(":")[0] ?? wanted.templateStorage ?? defaultStorage(storages, "vztmpl", 0);
+  const bridge = wanted.bridge ?? defaultBridge(bridges);
   const templates = storages.some(({ id }) => id === templateStorage)
     ? await host.templates(node, templateStorage ?? "")
     : [];
@@ -74,6 +76,29 @@ export async function place(
   };
 }
 
+/** The first storage with room, or else the first that may hold such content at all. */
+export function defaultStorage(
+  storages: readonly Storage[],
+  content: "rootdir" | "vztmpl",
+  bytes: number,
+): string | undefined {
+  const fit = storages.filter((storage) => storage.active && storage.content.includes(content));
+  return (fit.find(({ availBytes }) => availBytes >= bytes) ?? fit[0])?.id;
+}
+
+/** What an installation of Proxmox VE has, or else the first there is. */
+export const defaultBridge = (bridges: readonly Bridge[]): string =>
+  (bridges.find(({ name }) => name === "vmbr0") ?? bridges[0])?.name ?? "vmbr0";
+
+export const diskBytesOf = ({ disk = DEFAULTS.diskGib }: { readonly disk?: number | undefined }): number =>
+  disk * 1024 ** 3;
+
+/** The newest of our templates among a storage's volumes. */
+export const newestTemplate = (volumes: readonly Volume[]): Volume | undefined =>
+  volumes
+    .filter(({ volid }) => isOurTemplate(volid))
+    .sort((left, right) => right.createdAtSeconds - left.createdAtSeconds)[0];
+
 function refuseTaken(spec: ExitNodeSpec, guests: readonly Guest[]): void {
   const named = guests.find(({ name }) => name === spec.name);
   if (named !== undefined)
@@ -109,11 +134,6 @@ async function chooseNode(host: PveHost, wanted: string | undefined): Promise<st
       advice: `choose one that is not: ${list(online)}`,
     });
   return chosen;
-}
-
-function firstFor(storages: readonly Storage[], content: string, bytes: number): string | undefined {
-  const fit = storages.filter((storage) => storage.active && storage.content.includes(content));
-  return (fit.find(({ availBytes }) => availBytes >= bytes) ?? fit[0])?.id;
 }
 
 function checkStorage(
@@ -158,9 +178,6 @@ function checkStorage(
 
 type ChosenTemplate = Placement["template"] | { readonly kind: "missing"; readonly failure: Failure };
 
-/** As it is called in a storage by our builder. */
-const OURS = /:vztmpl\/debian-\d+-exitnode_[^/]*\.tar\.(?:zst|xz|gz)$/;
-
 function chooseTemplate(
   wanted: string | undefined,
   storage: string,
@@ -183,9 +200,7 @@ function chooseTemplate(
     const same = there.some((volume) => volume.volid === volid && volume.sizeBytes === appliance.sizeBytes);
     return same ? { kind: "on-host", volid } : { kind: "upload", name: appliance.name };
   }
-  const newest = there
-    .filter(({ volid }) => OURS.test(volid))
-    .sort((left, right) => right.createdAtSeconds - left.createdAtSeconds)[0];
+  const newest = newestTemplate(there);
   if (newest !== undefined) return { kind: "on-host", volid: newest.volid };
   return missing(`neither the host (storage "${storage}") nor this machine has the exit node's template`);
 }

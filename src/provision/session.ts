@@ -24,6 +24,8 @@ export type Session = {
 
 /** After a start, sshd takes some seconds; a container that boots slowly gets a minute. */
 export const SSH_WAIT_MS: Millis = 60_000;
+/** One that has been running has no such excuse. */
+export const SSH_WAIT_SETTLED_MS: Millis = 10_000;
 const SSH_POLL_MS: Millis = 200;
 export const LOOK_TIMEOUT_MS: Millis = 30_000;
 
@@ -119,12 +121,13 @@ export async function connection(session: Session, view: View): Promise<Ssh> {
   const { clock, openSsh, sshKey, signal } = session.parts;
   const target = { address, user: "root", privateKey: sshKey.privateKey, hostKey };
   const startedAt = clock.now();
+  const waitMs = view.awaitsIpv4 ? SSH_WAIT_MS : SSH_WAIT_SETTLED_MS;
   for (;;) {
     try {
       session.ssh = { address, connection: await openSsh(target, signal) };
       return session.ssh.connection;
     } catch (error) {
-      if (!(error instanceof Failure) || !MAY_COME.has(error.code) || clock.now() - startedAt >= SSH_WAIT_MS)
+      if (!(error instanceof Failure) || !MAY_COME.has(error.code) || clock.now() - startedAt >= waitMs)
         throw error;
       await clock.sleep(SSH_POLL_MS, signal);
     }

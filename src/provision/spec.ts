@@ -112,7 +112,7 @@ export function parseOptions(typed: Readonly<Record<string, unknown>>): GivenOpt
     throw invalid("publicAddress", "an address or a DNS name", publicAddress);
   const ip = text("ip");
   const ip6 = text("ip6");
-  const typedLans = typed["allowLan"];
+  const typedLans = typed.allowLan;
   const lans = Array.isArray(typedLans) ? typedLans.map(String) : [];
   return withoutUndefined({
     pveNode: word("pveNode"),
@@ -185,7 +185,7 @@ function invalid(option: string, expected: string, got: string): Failure {
   });
 }
 
-export function flagOf(option: string): string {
+function flagOf(option: string): string {
   return `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 

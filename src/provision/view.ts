@@ -78,7 +78,7 @@ export function dataPlaneOf(view: View, inside: Inside): DataPlane {
   const wanted = view.spec.dataPlane;
   if (wanted !== "userspace" && inside.kernelWireguard) return { kind: "kernel" };
   if (wanted !== "kernel" && inside.tun) return { kind: "userspace" };
-  if (wanted !== "kernel" && view.mayPassDevices && view.container?.config.options["dev0"] === undefined)
+  if (wanted !== "kernel" && view.mayPassDevices && view.container?.config.options.dev0 === undefined)
     return { kind: "allow-tun" };
   return { kind: "unavailable", wanted };
 }
