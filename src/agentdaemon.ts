@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import YAML from "yaml";
 import { Agent } from "./agent/agent.js";
 import { KernelWireGuard, probeKernelWireGuard } from "./agent/kernelwireguard.js";
 import { clearNetwork } from "./agent/network.js";
+import { parseFile } from "./cli/config.js";
 import { Engine } from "./engine/engine.js";
 import { asFailure, Failure } from "./kit/failure.js";
 import { systemClock } from "./sys/clock.js";
@@ -44,7 +44,7 @@ async function readConfig(): Promise<AgentConfig> {
   const text = await localFiles.readText(path);
   if (text === undefined)
     throw new Failure("config-missing", `${path} is missing`, { advice: "exitnode up --join KEY" });
-  return parseWith(agentConfig, YAML.parse(text), path, "config-invalid");
+  return parseFile(path, text, agentConfig);
 }
 
 async function runDaemon(): Promise<void> {
@@ -118,4 +118,3 @@ export async function agentDaemon(command: string | undefined): Promise<number> 
     return code === "usage" ? 2 : 1;
   }
 }
-

@@ -1,8 +1,9 @@
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Command } from "./cli/command.js";
 import { commands } from "./cli/commands.js";
 import { pathsFrom } from "./cli/paths.js";
-import { parseArgv, renderFailure, renderOutcome, Usage } from "./cli/program.js";
+import { parseArgv, renderFailure, renderOutcome, Shown, withHelp } from "./cli/program.js";
 import { asFailure } from "./kit/failure.js";
 import { systemClock } from "./sys/clock.js";
 import { localExec } from "./sys/exec.js";
@@ -13,8 +14,11 @@ import { version } from "./version.js";
 /** argv → command → exit code: the only place where the process is told to end. */
 async function main(argv: readonly string[]): Promise<number> {
   let json = argv.includes("--json");
+  let command: Command | undefined;
   try {
-    const { command, call } = parseArgv(commands, argv, version);
+    const typed = parseArgv(commands, argv, version);
+    const { call } = typed;
+    command = typed.command;
     json = call.json;
     const outcome = await command.run({
       ...call,
@@ -33,9 +37,9 @@ async function main(argv: readonly string[]): Promise<number> {
     await written(process.stdout, renderOutcome(outcome, json));
     return outcome.exitCode ?? 0;
   } catch (error) {
-    if (error instanceof Usage) return error.exitCode;
-    const failure = asFailure(error);
-    if (failure.code === "internal" && process.env["EXITNODE_DEBUG"]) process.stderr.write(`${failure.stack}\n`);
+    if (error instanceof Shown) return 0;
+    const failure = command === undefined ? asFailure(error) : withHelp(asFailure(error), command);
+    if (failure.code === "internal" && process.env.EXITNODE_DEBUG) process.stderr.write(`${failure.stack}\n`);
     const { stdout, stderr } = renderFailure(failure, json);
     await written(process.stdout, stdout);
     await written(process.stderr, stderr);

@@ -96,12 +96,13 @@ export class Agent {
     log.info("data plane open", { kind: this.#backend.kind });
     if (this.#memory.map !== undefined) await this.#try(this.#reconcile());
     this.#parts.ready();
-    const ended = Promise.all([this.#talk(this.#identity), this.#look(), this.#observe()]);
-    await new Promise<void>((resolve) => {
-      if (this.#stop.signal.aborted) resolve();
-      this.#stop.signal.addEventListener("abort", () => resolve(), { once: true });
-    });
-    await ended;
+    // What breaks one of them ends all, in order.
+    const broken = (error: unknown): void => {
+      this.#failure ??= asFailure(error);
+      stop();
+    };
+    const tasks = [this.#talk(this.#identity), this.#look(), this.#observe()];
+    await Promise.all(tasks.map((task) => task.catch(broken)));
     await this.#leave();
     log.info("stopped", { at: clock.wall() });
     if (this.#failure !== undefined) throw this.#failure;
@@ -221,6 +222,7 @@ export class Agent {
   async #makeItSo(): Promise<void> {
     const { map, choice } = this.#memory;
     if (map === undefined || this.#backend === undefined || this.#identity === undefined) return;
+    if (this.#stop.signal.aborted) return;
     const networks = this.#networks();
     const endpointOf = (peer: MapPeer): Endpoint | undefined => {
       const list = this.#candidates(peer, networks);
@@ -332,6 +334,8 @@ export class Agent {
    * a person's machine gets its routing back.
    */
   async #leave(): Promise<void> {
+    // What is being set at this moment would come after the clearing.
+    await this.#try(this.#reconcile());
     if (this.#config.role === "exit-node" && this.#backend?.kind === "kernel") return;
     await clearNetwork(this.#parts, this.#config).catch((error: unknown) => {
       this.#parts.log.error("the machine's routing was not restored", { message: asFailure(error).message });

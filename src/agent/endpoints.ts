@@ -1,4 +1,4 @@
-import { type Endpoint, formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
+import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
 import { type Cidr, cidrContains, familyOf, isPrivate } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
 
@@ -40,6 +40,3 @@ export function nextSearch(
   if (now - search.since < ENDPOINT_WINDOW_MS || count === 0) return search;
   return { at: (search.at + 1) % count, since: now };
 }
-
-export const sameEndpoints = (left: readonly Endpoint[], right: readonly Endpoint[]): boolean =>
-  left.map(formatEndpoint).join() === right.map(formatEndpoint).join();

@@ -25,13 +25,9 @@ export async function probeKernelWireGuard(exec: Exec): Promise<boolean> {
   return tool?.exitCode === 0;
 }
 
-/** The backend for the interface of that name, which may be there already. */
-export function openKernelWireGuard(exec: Exec, name: string, clock: Wall = { wall: Date.now }): KernelWireGuard {
-  return new KernelWireGuard(exec, name, clock);
-}
-
 type Wall = Pick<Clock, "wall">;
 
+/** The backend for the interface of that name, which may be there already. */
 export class KernelWireGuard implements Backend {
   readonly kind = "kernel";
   readonly #exec: Exec;

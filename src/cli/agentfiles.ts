@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { chown, copyFile, mkdir, rename } from "node:fs/promises";
+import { chmod, chown, copyFile, mkdir, rename } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,11 +36,17 @@ export async function ensureUser(parts: Parts): Promise<User> {
 
 /** /var/lib/exitnode belongs to the agent; the run folder too, so that it can make its socket there. */
 export async function ensureFolders(paths: Paths, user: User): Promise<void> {
-  await mkdir(paths.etc, { recursive: true, mode: 0o755 });
+  await makeFolder(paths.etc, 0o755);
   for (const folder of [paths.var, paths.run]) {
-    await mkdir(folder, { recursive: true, mode: 0o750 });
+    await makeFolder(folder, 0o750);
     await chown(folder, user.uid, user.gid);
   }
+}
+
+/** The mode is set once more: root's umask may have taken from it what the agent's user needs. */
+async function makeFolder(folder: string, mode: number): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  await chmod(folder, mode);
 }
 
 export const programFolder = (paths: Paths): string => join(dirname(paths.var), `${AGENT_USER}-program`);
@@ -48,18 +54,19 @@ export const programFolder = (paths: Paths): string => join(dirname(paths.var), 
 /** Copies the agent to where its user can read it: the checkout or an npm prefix may lie in a private home. */
 export async function installProgram(paths: Paths): Promise<string> {
   const folder = programFolder(paths);
-  await mkdir(folder, { recursive: true, mode: 0o755 });
+  await makeFolder(folder, 0o755);
   for (const name of ["agent.js", "koffi.node"]) {
     const from = join(shippedFolder(), name);
     if (!existsSync(from)) throw new Failure("build-missing", `${from} is missing`, { advice: "npm run build" });
     await copyFile(from, join(folder, `.${name}`));
+    await chmod(join(folder, `.${name}`), 0o644);
     await rename(join(folder, `.${name}`), join(folder, name));
   }
   return join(folder, "agent.js");
 }
 
 /** The folder of the bundles: beside this one when shipped, dist/ when run from a development build. */
-export function shippedFolder(): string {
+function shippedFolder(): string {
   const here = dirname(fileURLToPath(import.meta.url));
   for (let folder = here; folder !== "/"; folder = dirname(folder)) {
     if (existsSync(join(folder, "agent.js")) && existsSync(join(folder, "exitnode.js"))) return folder;
@@ -74,15 +81,13 @@ export async function readAgentConfig(parts: Parts): Promise<AgentConfig | undef
   return text === undefined ? undefined : parseFile(path, text, agentConfig);
 }
 
-/** Turns a join key into this device's configuration; nothing is written when the key or the name is bad. */
-export async function writeJoin(
-  parts: Parts,
-  user: User,
+/** This device's configuration from a join key; refused here, a bad key or name has changed nothing. */
+export function joinConfig(
   joinKey: string,
   wanted: { readonly name: string | undefined; readonly dataPlane: string | undefined },
-): Promise<void> {
+): AgentConfig {
   const { coordinatorKey, urls } = decodeJoinKey(joinKey);
-  const config = parseWith(
+  return parseWith(
     agentConfig,
     {
       name: wanted.name ?? nameFrom(hostname()),
@@ -93,6 +98,9 @@ export async function writeJoin(
     "the device's configuration",
     "usage",
   );
+}
+
+export async function writeJoin(parts: Parts, user: User, joinKey: string, config: AgentConfig): Promise<void> {
   const keyPath = join(parts.paths.var, DEVICE_FILES.joinKey);
   await parts.files.write(keyPath, `${joinKey.trim()}\n`, { mode: 0o600 });
   await chown(keyPath, user.uid, user.gid);
@@ -100,7 +108,7 @@ export async function writeJoin(
 }
 
 /** A host name as a device name: lower case, what is not allowed becomes a hyphen. */
-export function nameFrom(host: string): string {
+function nameFrom(host: string): string {
   const name = (host.split(".")[0] ?? "")
     .toLowerCase()
     .replace(/[^a-z0-9-]+/g, "-")

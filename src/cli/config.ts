@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import YAML, { isMap, LineCounter, parseDocument } from "yaml";
-import { z } from "zod";
+import YAML, { type Document, isMap, LineCounter, parseDocument, visit } from "yaml";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import type { Files } from "../sys/files.js";
 import { cidr, key } from "../wire/schema.js";
@@ -9,7 +9,7 @@ import { cidr, key } from "../wire/schema.js";
  * The administrator's configuration: config.yaml (may be shown to anyone) and credentials.yaml (mode 0600).
  * Both are checked whole before use; an error names the file, the line and what was expected.
  */
-export const hostDefaults = z
+const hostDefaults = z
   .strictObject({
     storage: z.string(),
     template: z.string(),
@@ -66,7 +66,7 @@ export const credentialsSchema = z.strictObject({
 });
 export type Credentials = z.infer<typeof credentialsSchema>;
 
-export const configPath = (folder: string): string => join(folder, "config.yaml");
+const configPath = (folder: string): string => join(folder, "config.yaml");
 export const credentialsPath = (folder: string): string => join(folder, "credentials.yaml");
 
 export async function readConfig(files: Files, folder: string): Promise<Config> {
@@ -74,7 +74,7 @@ export async function readConfig(files: Files, folder: string): Promise<Config> 
 }
 
 export async function readCredentials(files: Files, folder: string): Promise<Credentials> {
-  return parseFile(credentialsPath(folder), await files.readText(credentialsPath(folder)), credentialsSchema);
+  return parseCredentials(credentialsPath(folder), await files.readText(credentialsPath(folder)));
 }
 
 export async function writeConfig(files: Files, folder: string, config: Config): Promise<void> {
@@ -85,13 +85,22 @@ export async function writeCredentials(files: Files, folder: string, credentials
   await files.write(credentialsPath(folder), YAML.stringify(credentialsSchema.parse(credentials)), { mode: 0o600 });
 }
 
-/** Parses YAML against a schema; the Failure `config-invalid` names file and line, never a value. */
-export function parseFile<T>(path: string, text: string | undefined, schema: z.ZodType<T>): T {
+/** In this file a secret may stand where a key should, as in `{secret:abc}`: an error quotes no word of it. */
+export function parseCredentials(path: string, text: string | undefined): Credentials {
+  return parseFile(path, text, credentialsSchema, "expected hosts.NAME.secret and coordinator.adminToken, each a text");
+}
+
+/**
+ * Parses YAML against a schema; the Failure `config-invalid` names file and line, never a value. `expected` is said
+ * instead of the place in the document, for files whose very keys must not be quoted.
+ */
+export function parseFile<T>(path: string, text: string | undefined, schema: z.ZodType<T>, expected?: string): T {
   const lines = new LineCounter();
-  const document = parseDocument(text ?? "{}", { lineCounter: lines });
+  // The library's warnings quote what is in the file.
+  const document = parseDocument(text ?? "{}", { lineCounter: lines, logLevel: "error" });
   const broken = document.errors[0];
   if (broken !== undefined) throw invalid(path, lines.linePos(broken.pos[0]).line, broken.code);
-  const parsed = schema.safeParse(document.toJS() ?? {});
+  const parsed = schema.safeParse(contentOf(document, (at) => invalid(path, lines.linePos(at).line, BAD_ALIAS)) ?? {});
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   const where = (issue?.path ?? []).map((part) => (typeof part === "symbol" ? String(part) : part));
@@ -100,7 +109,26 @@ export function parseFile<T>(path: string, text: string | undefined, schema: z.Z
     node = document.getIn(where.slice(0, depth), true);
   const range = isMap(node) || (node !== null && typeof node === "object" && "range" in node) ? node.range : undefined;
   const offset = Array.isArray(range) ? Number(range[0]) : 0;
-  throw invalid(path, lines.linePos(offset).line, `${where.join(".") || "the file"}: ${issue?.message ?? "invalid"}`);
+  const reason = expected ?? `${where.join(".") || "the file"}: ${issue?.message ?? "invalid"}`;
+  throw invalid(path, lines.linePos(offset).line, reason);
+}
+
+const BAD_ALIAS = "an alias (*name) must stand after its anchor (&name), and there may not be a great many";
+
+/** Aliases are looked up only here: one without its anchor, or a bomb of them, is refused where it stands. */
+function contentOf(document: Document, refusal: (at: number) => Failure): unknown {
+  try {
+    return document.toJS();
+  } catch {
+    let at = 0;
+    visit(document, {
+      Alias(_, alias) {
+        at = alias.range?.[0] ?? at;
+        return alias.resolve(document) === undefined ? visit.BREAK : undefined;
+      },
+    });
+    throw refusal(at);
+  }
 }
 
 function invalid(path: string, line: number, reason: string): Failure {

@@ -16,7 +16,7 @@ export async function down({ options, parts }: Call): Promise<Outcome> {
   requireRoot("down");
   const known = await readAgentConfig(parts).catch(() => undefined);
   const stopped = await stopAgent(parts);
-  if (options["forget"] === true) {
+  if (options.forget === true) {
     await parts.files.remove(join(parts.paths.etc, DEVICE_FILES.config));
     for (const name of [
       DEVICE_FILES.joinKey,
@@ -28,7 +28,7 @@ export async function down({ options, parts }: Call): Promise<Outcome> {
       await parts.files.remove(join(parts.paths.var, name));
   }
   const name = known?.name ?? "this device";
-  const forgot = options["forget"] === true ? " and has forgotten its network" : "";
+  const forgot = options.forget === true ? " and has forgotten its network" : "";
   return { value: { stopped, name }, text: stopped ? `${name} is down${forgot}` : `${name} was not up${forgot}` };
 }
 
@@ -37,11 +37,13 @@ export async function stopAgent(parts: Parts): Promise<boolean> {
   const pidFile = join(parts.paths.run, PID_FILE);
   const pid = await supervisorPid(parts, pidFile);
   const asked = await askShutdown(parts.paths).catch(() => false);
+  // No agent to ask: it crashed or hangs, and its supervisor waits to start it again.
+  if (!asked && pid !== undefined) tell(pid, "SIGTERM");
   if (await runsSystemd(parts)) await stopUnit(parts);
   const deadline = parts.clock.now() + DOWN_TIMEOUT_MS;
-  while (pid !== undefined && isAlive(pid)) {
+  while (pid !== undefined && tell(pid, 0)) {
     if (parts.clock.now() > deadline) {
-      process.kill(pid, "SIGTERM");
+      tell(pid, "SIGTERM");
       break;
     }
     await parts.clock.sleep(POLL_MS);
@@ -61,9 +63,10 @@ async function supervisorPid(parts: Parts, path: string): Promise<number | undef
   return argv.includes("agent") && argv.some((word) => /exitnode|main\.js/.test(word)) ? pid : undefined;
 }
 
-function isAlive(pid: number): boolean {
+/** False when the process has ended; 0 only asks. */
+function tell(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
-    process.kill(pid, 0);
+    process.kill(pid, signal);
     return true;
   } catch {
     return false;

@@ -1,26 +1,27 @@
-import { Command as Commander, CommanderError } from "commander";
-import type { Failure } from "../kit/failure.js";
+import { type Argument, Command as Commander, type CommanderError, Option } from "commander";
+import { Failure } from "../kit/failure.js";
 import type { Call, Command, Outcome } from "./command.js";
 
 export type Typed = { readonly command: Command; readonly call: Omit<Call, "parts" | "signal"> };
 
-/** Turns argv into the command that was meant; help and usage errors are printed by commander and thrown as Usage. */
-export class Usage extends Error {
-  readonly exitCode: number;
-  constructor(exitCode: number) {
-    super("usage");
-    this.exitCode = exitCode;
-  }
-}
+/** Thrown after help or the version was printed, as it was asked for: there is nothing left to do. */
+export class Shown extends Error {}
 
+/** Turns argv into the command that was meant; wrong usage is a Failure that points to the help of what was typed. */
 export function parseArgv(commands: readonly Command[], argv: readonly string[], version: string): Typed {
   let typed: Typed | undefined;
   const program = new Commander("exitnode")
     .description("Your own exit node on Proxmox, and the self-hosted mesh around it")
-    .version(version)
+    .version(version, "-V, --version", "show the version")
+    .helpOption("-h, --help", "show this help")
+    .helpCommand("help [command]", "Show the help of a command")
+    .configureHelp({
+      subcommandTerm: (command) => [command.name(), ...command.registeredArguments.map(asTyped)].join(" "),
+    })
+    .configureOutput({ outputError: () => {} })
+    .addOption(hiddenJson())
     .enablePositionalOptions()
-    .showSuggestionAfterError()
-    .exitOverride();
+    .exitOverride(ended("exitnode"));
   const groups = new Map<string, Commander>([["", program]]);
   for (const command of commands) {
     const words = command.usage.split(" ").filter((word) => !/^[<[]/.test(word));
@@ -30,43 +31,70 @@ export function parseArgv(commands: readonly Command[], argv: readonly string[],
     for (const parameter of parameters) leaf.argument(parameter);
     for (const option of command.options ?? []) {
       if (option.repeatable)
-        leaf.option(option.flags, option.description, (value, all: string[]) => [...all, value], []);
+        leaf.option(option.flags, option.description, (value, all: string[] = []) => [...all, value]);
       else leaf.option(option.flags, option.description);
     }
     if (command.passThrough) leaf.passThroughOptions().allowUnknownOption();
-    leaf.exitOverride().action((...all: unknown[]) => {
-      const { json = false, ...options } = leaf.opts<Record<string, string | boolean>>();
+    leaf.exitOverride(ended(`exitnode ${words.join(" ")}`)).action(() => {
+      const { json = false, ...options } = leaf.optsWithGlobals<Record<string, string | boolean>>();
       typed = { command, call: { args: leaf.args, options, json: json === true } };
-      void all;
     });
   }
-  try {
-    program.parse([...argv], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) throw new Usage(error.exitCode === 0 ? 0 : 2);
-    throw error;
-  }
-  if (typed === undefined) throw new Usage(2);
+  program.parse([...argv], { from: "user" });
+  if (typed === undefined) throw new Failure("usage", "a command is missing", { advice: "exitnode --help" });
   return typed;
 }
+
+/** Wrong usage found by a command itself points to that command's help, unless it knows better. */
+export function withHelp(failure: Failure, { usage }: Command): Failure {
+  if (failure.code !== "usage" || failure.advice !== undefined) return failure;
+  const words = usage.split(" ").filter((word) => !/^[<[]/.test(word));
+  return new Failure("usage", failure.message, { advice: `exitnode ${words.join(" ")} --help`, cause: failure });
+}
+
+/** What commander ends the command `typed` with, in our terms. */
+function ended(typed: string): (error: CommanderError) => never {
+  return ({ code, exitCode, message }) => {
+    if (exitCode === 0) throw new Shown();
+    const advice = `${typed} --help`;
+    // Without a command, commander has printed the help.
+    if (code === "commander.help") throw new Failure("usage", `a command is missing after "${typed}"`, { advice });
+    const said = message
+      .replace(/^error: /, "")
+      .replaceAll("\n", " ")
+      .replace(/\.$/, "");
+    throw new Failure("usage", said, { advice });
+  };
+}
+
+const asTyped = (argument: Argument): string => {
+  const name = `${argument.name()}${argument.variadic ? "..." : ""}`;
+  return argument.required ? `<${name}>` : `[${name}]`;
+};
+
+/** `--json` counts wherever it stands; it is told of in the help of each command. */
+const hiddenJson = (): Option => new Option("--json").hideHelp();
 
 function groupFor(groups: Map<string, Commander>, words: readonly string[]): Commander {
   const path = words.join(" ");
   const known = groups.get(path);
   if (known !== undefined) return known;
   const group = groupFor(groups, words.slice(0, -1)).command(words.at(-1) ?? "");
-  group.description(GROUPS[path] ?? "").exitOverride();
+  group
+    .description(GROUPS[path] ?? "")
+    .addOption(hiddenJson())
+    .exitOverride(ended(`exitnode ${path}`));
   groups.set(path, group);
   return group;
 }
 
 const GROUPS: Record<string, string> = {
-  host: "Proxmox hosts: add, check, list, remove",
-  key: "join keys",
-  device: "the devices of the network",
-  coordinator: "the control plane",
-  appliance: "the container template",
-  lab: "the embedded Proxmox and Internet",
+  host: "Proxmox hosts: add, list, check, remove",
+  key: "Join keys: create, list, revoke",
+  device: "Devices of the network: list, revoke, remove",
+  coordinator: "The control plane: status, forget",
+  appliance: "The container template: build, verify, upload",
+  lab: "The embedded Proxmox and Internet: up, down, status, exec, nat",
 };
 
 /** The lines a result or a failure becomes: exactly one JSON value under --json. */

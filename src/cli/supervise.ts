@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { Failure } from "../kit/failure.js";
+import { asFailure, Failure } from "../kit/failure.js";
 import { MINUTE, type Millis, SECOND } from "../kit/time.js";
 import { findUser, type User } from "../sys/users.js";
 import { AGENT_USER, installProgram } from "./agentfiles.js";
@@ -42,7 +42,7 @@ export async function supervise({ parts, signal }: Call): Promise<Outcome> {
 }
 
 /** The agent's argv: its user, no group of root's, one capability, no way to gain another, and an end with ours. */
-export function agentCommand(user: User, node: string, program: string): string[] {
+function agentCommand(user: User, node: string, program: string): string[] {
   return [
     "setpriv",
     `--reuid=${user.uid}`,
@@ -79,8 +79,11 @@ function runAgent(parts: Parts, user: User, program: string, signal: AbortSignal
 
 /** Puts the machine's routing back, as root, whatever the agent left. */
 export async function cleanUp(parts: Parts, program: string): Promise<void> {
-  const ran = await parts.exec.run([process.execPath, program, "clean"], { env: agentEnv(parts), timeoutMs: 20_000 });
-  if (ran.exitCode !== 0) parts.say(`the machine's routing was not restored whole: ${ran.stderr.trim()}`);
+  const why = await parts.exec
+    .run([process.execPath, program, "clean"], { env: agentEnv(parts), timeoutMs: 20_000 })
+    .then(({ exitCode, stderr }) => (exitCode === 0 ? undefined : stderr.trim()))
+    .catch((error: unknown) => asFailure(error).message);
+  if (why !== undefined) parts.say(`the machine's routing was not restored whole: ${why}`);
 }
 
 function agentEnv({ env, paths }: Parts): Record<string, string> {

@@ -6,7 +6,7 @@ import { type Millis, SECOND } from "../kit/time.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
 import type { AgentStatus } from "../wire/agentsocket.js";
 import { tryAgentStatus } from "./agentclient.js";
-import { ensureFolders, ensureUser, installProgram, readAgentConfig, writeJoin } from "./agentfiles.js";
+import { ensureFolders, ensureUser, installProgram, joinConfig, readAgentConfig, writeJoin } from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
 import { stopAgent } from "./down.js";
 import { requireRoot } from "./root.js";
@@ -18,7 +18,7 @@ const POLL_MS: Millis = 100;
 
 export async function up({ options, parts, signal }: Call): Promise<Outcome> {
   requireRoot("up");
-  const joinKey = text(options["join"]) ?? parts.env["EXITNODE_JOIN_KEY"];
+  const joinKey = text(options.join) ?? parts.env.EXITNODE_JOIN_KEY;
   const running = await tryAgentStatus(parts.paths);
   const known = await readAgentConfig(parts);
   if (joinKey !== undefined && known !== undefined) {
@@ -31,11 +31,13 @@ export async function up({ options, parts, signal }: Call): Promise<Outcome> {
     throw new Failure("join-key-required", "this machine is not a device yet", {
       advice: "exitnode up --join KEY     (a key from: exitnode key create)",
     });
+  const wanted = { name: text(options.name), dataPlane: text(options.dataPlane) };
+  // All that can be refused comes before the first change.
+  const joining = joinKey === undefined ? undefined : { joinKey, config: joinConfig(joinKey, wanted) };
+  const program = await installProgram(parts.paths);
   const user = await ensureUser(parts);
   await ensureFolders(parts.paths, user);
-  if (joinKey !== undefined)
-    await writeJoin(parts, user, joinKey, { name: text(options["name"]), dataPlane: text(options["dataPlane"]) });
-  const program = await installProgram(parts.paths);
+  if (joining !== undefined) await writeJoin(parts, user, joining.joinKey, joining.config);
   const logPath = join(parts.paths.var, "agent.log");
   if (await runsSystemd(parts)) await startUnit(parts, program);
   else startSupervisor(parts, logPath);

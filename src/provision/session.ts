@@ -22,10 +22,10 @@ export type Session = {
   ssh: { readonly address: string; readonly connection: Ssh } | undefined;
 };
 
-/** After a start, sshd takes some seconds; a container that boots slowly gets a minute. */
+/** A container that is still waited for gets a minute. */
 export const SSH_WAIT_MS: Millis = 60_000;
-/** One that has been running has no such excuse. */
-export const SSH_WAIT_SETTLED_MS: Millis = 10_000;
+/** Once it has its address, sshd is some seconds away, on a slow host too. */
+export const SSH_WAIT_SETTLED_MS: Millis = 30_000;
 const SSH_POLL_MS: Millis = 200;
 export const LOOK_TIMEOUT_MS: Millis = 30_000;
 

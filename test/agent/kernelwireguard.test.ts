@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  KernelWireGuard,
   keptEndpoints,
-  openKernelWireGuard,
   parseDump,
   probeKernelWireGuard,
   renderSyncConfig,
@@ -123,7 +123,7 @@ class FakeMachine implements Exec {
 
 test("set makes the interface once, and an equal value touches nothing", async () => {
   const machine = new FakeMachine();
-  const backend = openKernelWireGuard(machine, "exn0", { wall: () => 1_700_000_010_000 });
+  const backend = new KernelWireGuard(machine, "exn0", { wall: () => 1_700_000_010_000 });
   await assert.rejects(backend.state(), { code: "interface-missing" });
   await backend.set(want);
   await backend.set({ ...want });

@@ -1,4 +1,5 @@
-import { openKernelWireGuard } from "../../src/agent/kernelwireguard.js";
+import { KernelWireGuard } from "../../src/agent/kernelwireguard.js";
+import { systemClock } from "../../src/sys/clock.js";
 import { backendContract } from "../engine/backendcontract.js";
 import { startWireguardGo } from "../engine/places.js";
 
@@ -8,6 +9,6 @@ backendContract("wg and ip, on wireguard-go in the kernel's place", {
   prefix: "exn-en-k",
   open: async (place, device) => {
     await startWireguardGo(place, device);
-    return openKernelWireGuard(place.exec, device);
+    return new KernelWireGuard(place.exec, device, systemClock);
   },
 });

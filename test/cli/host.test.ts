@@ -175,7 +175,7 @@ const states = (value: unknown) =>
     (value as { checks: { name: string; state: string }[] }).checks.map(({ name, state }) => [name, state]),
   );
 
-test("a host with everything passes every check, in the roomiest storage and on the bridge that leads out", async () => {
+test("a host with everything passes every check, in the storage and on the bridge that create would take", async () => {
   const { home, host } = await start();
   await add(home, host, { secretStdin: true });
   const outcome = await hostCheck(home.call(["pve1"]));
