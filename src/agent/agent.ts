@@ -201,8 +201,8 @@ export class Agent {
       {
         onMap: (map) => this.#takeMap(map),
         onWelcome: () => void files.remove(keyPath),
-        onRefused: ({ code, message }) => {
-          this.#line = { connected: false, reason: message, refusal: code };
+        onRefused: ({ code, message, final }) => {
+          this.#line = { connected: false, reason: message, refusal: final ? code : undefined };
           log.error("refused by the coordinator", { code, message });
         },
         onState: (state) => {

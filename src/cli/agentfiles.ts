@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { chmod, chown, copyFile, mkdir, rename } from "node:fs/promises";
+import { chmod, chown, copyFile, lchown, mkdir, rename } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -103,7 +103,7 @@ export function joinConfig(
 export async function writeJoin(parts: Parts, user: User, joinKey: string, config: AgentConfig): Promise<void> {
   const keyPath = join(parts.paths.var, DEVICE_FILES.joinKey);
   await parts.files.write(keyPath, `${joinKey.trim()}\n`, { mode: 0o600 });
-  await chown(keyPath, user.uid, user.gid);
+  await lchown(keyPath, user.uid, user.gid);
   await parts.files.write(join(parts.paths.etc, DEVICE_FILES.config), YAML.stringify(config));
 }
 

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../kit/failure.js";
 import { type Millis, SECOND } from "../kit/time.js";
@@ -15,6 +15,8 @@ import { runsSystemd, startUnit } from "./systemdunit.js";
 /** From the start of the agent to the coordinator's word, or to working from the map at hand. */
 const UP_TIMEOUT_MS: Millis = 30 * SECOND;
 const POLL_MS: Millis = 100;
+/** A log larger than this is begun anew at the next start; an agent in order writes some lines a day. */
+const LOG_BYTES_MAX = 1024 * 1024;
 
 export async function up({ options, parts, signal }: Call): Promise<Outcome> {
   requireRoot("up");
@@ -90,14 +92,18 @@ async function settled(parts: Parts, signal: AbortSignal): Promise<AgentStatus |
 
 /** Detached: it outlives this command and the terminal. */
 function startSupervisor(parts: Parts, logPath: string): void {
-  const log = openSync(logPath, "a", 0o640);
+  // The folder is the agent's: root follows no link that is put there.
+  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
+  const log = openSync(logPath, O_APPEND | O_CREAT | O_NOFOLLOW | O_WRONLY, 0o640);
+  if (fstatSync(log).size > LOG_BYTES_MAX) ftruncateSync(log);
+  const { EXITNODE_JOIN_KEY: _, ...env } = parts.env;
   try {
     const main = process.argv[1] ?? "";
     const child = spawn(process.execPath, [main, "agent"], {
       detached: true,
       stdio: ["ignore", log, log],
       cwd: "/",
-      env: { ...parts.env } as Record<string, string>,
+      env: env as Record<string, string>,
     });
     child.unref();
   } finally {
