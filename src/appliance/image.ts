@@ -1,6 +1,7 @@
 import { toHex, utf8 } from "../kit/bytes.js";
 import { hash } from "../kit/crypto.js";
 import { Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import { formatDuration, HOUR, MINUTE, type Millis } from "../kit/time.js";
 import { MASKED_UNITS, readTemplates, renderContainerFiles } from "../netconf/containerfiles.js";
 import type { Clock } from "../sys/clock.js";
@@ -147,12 +148,7 @@ async function inspect(parts: ApplianceParts, path: string, options: ExecOptions
 }
 
 async function readManifest(parts: ApplianceParts, path: string): Promise<ApplianceManifest | undefined> {
-  const text = await parts.files.readText(`${path}.json`);
-  try {
-    return applianceManifest.safeParse(JSON.parse(text ?? "null")).data;
-  } catch {
-    return undefined;
-  }
+  return applianceManifest.safeParse(tryJson((await parts.files.readText(`${path}.json`)) ?? "")).data;
 }
 
 async function stillFresh(parts: ApplianceParts, path: string, inputs: string): Promise<ApplianceManifest | undefined> {

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** What is known of a built template, in the .json beside it. */
 export const applianceManifest = z.strictObject({

@@ -1,5 +1,5 @@
 import YAML from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { MASKED_UNITS, type RenderedFile } from "../netconf/containerfiles.js";
 
@@ -18,7 +18,9 @@ const recipeSchema = z.strictObject({
   excludes: z.array(path),
   includes: z.array(path),
   remove: z.array(path),
-  files: z.array(z.strictObject({ path, content: z.string() })),
+  files: z.array(
+    z.strictObject({ path, content: z.string(), mode: z.number().int().min(0).max(0o777).default(0o644) }),
+  ),
   compression: z.number().int().min(1).max(19),
 });
 export type Recipe = z.output<typeof recipeSchema>;
@@ -39,7 +41,7 @@ export function imageFiles(
   recipe: Recipe,
   rendered: readonly RenderedFile[],
 ): { path: string; mode: number; content: string }[] {
-  return [...recipe.files.map((file) => ({ ...file, mode: 0o644 })), ...rendered];
+  return [...recipe.files, ...rendered];
 }
 
 export type ArchiveSource = { readonly uri: string; readonly suite: string };
