@@ -2,12 +2,15 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
-const { values: options } = parseArgs({ options: { json: { type: "boolean" }, rounds: { type: "string", default: "3" } } });
+const { values: options } = parseArgs({
+  options: { json: { type: "boolean" }, rounds: { type: "string", default: "3" } },
+});
 const rounds = Number(options.rounds);
-if (!Number.isInteger(rounds) || rounds < 1 || rounds > 20) throw new Error(`--rounds must be 1 to 20, got ${options.rounds}`);
+if (!Number.isInteger(rounds) || rounds < 1 || rounds > 20)
+  throw new Error(`--rounds must be 1 to 20, got ${options.rounds}`);
 const program = join(dirname(fileURLToPath(import.meta.url)), "../dist/exitnode.js");
 const say = (line) => process.stderr.write(`${line}\n`);
 
@@ -29,7 +32,9 @@ function seconds(work) {
 /** Memory of a container's processes as /proc tells it, from outside: resident sizes by command line, in MiB. */
 function residents() {
   const found = { agent: 0, coordinator: 0 };
-  for (const pid of execFileSync("ps", ["-eo", "pid="], { encoding: "utf8" }).split("\n").map((text) => text.trim())) {
+  for (const pid of execFileSync("ps", ["-eo", "pid="], { encoding: "utf8" })
+    .split("\n")
+    .map((text) => text.trim())) {
     if (pid === "") continue;
     try {
       const argv = readFileSync(`/proc/${pid}/cmdline`, "utf8");
@@ -62,7 +67,9 @@ for (let i = 0; i < rounds; i++) {
   laptop("exitnode", "use", "home");
   laptop("curl", "-4", "-s", "-m", "10", "http://whoami.lab/");
   firstPacket.push(now() - from);
-  say(`round ${i + 1}: create ${create.at(-1).toFixed(1)} s, first packet through the tunnel ${firstPacket.at(-1).toFixed(1)} s`);
+  say(
+    `round ${i + 1}: create ${create.at(-1).toFixed(1)} s, first packet through the tunnel ${firstPacket.at(-1).toFixed(1)} s`,
+  );
 }
 const unchanged = [];
 for (let i = 0; i < rounds; i++) unchanged.push(seconds(() => exitnode("create", "--host", "lab", "--name", "home")));
@@ -70,7 +77,16 @@ const help = [];
 for (let i = 0; i < 10; i++) help.push(seconds(() => exitnode("--help")));
 const memory = residents();
 const vmid = value("list").exitNodes.find(({ name }) => name === "home")?.vmid;
-const container = value("lab", "status").containers?.find((one) => one.vmid === vmid);
+
+/** What the container's own memory group is charged with, page cache included. */
+function containerMiB() {
+  const attach = ["lxc-attach", "-P", "/var/lib/exitnode-lab/pve/lxc", "-n", String(vmid), "--clear-env", "--"];
+  const read = "cat /sys/fs/cgroup/memory/memory.usage_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.current";
+  const bytes = execFileSync("nsenter", ["--net=/run/netns/exn-pve1", ...attach, "sh", "-c", read], {
+    encoding: "utf8",
+  });
+  return Math.round(Number(bytes) / 1024 / 1024);
+}
 
 const result = {
   bench: "create",
@@ -85,7 +101,7 @@ const result = {
   residentMiB: {
     agent: Math.round(memory.agent),
     coordinator: Math.round(memory.coordinator),
-    ...(container?.memoryMiB === undefined ? {} : { container: Math.round(container.memoryMiB) }),
+    container: containerMiB(),
   },
 };
 process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : `${JSON.stringify(result, null, 2)}\n`);

@@ -1,10 +1,11 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import { utf8 } from "../kit/bytes.js";
 import { asFailure, Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import { openHttps } from "../sys/https.js";
 import { API_PREFIX } from "../wire/adminapi.js";
-import { parseWith, tryJson } from "../wire/schema.js";
+import { parseWith } from "../wire/schema.js";
 import type { Call } from "./command.js";
 import { type Config, readConfig, readCredentials } from "./config.js";
 import { problemFailure } from "./problem.js";
@@ -32,7 +33,7 @@ export async function callCoordinator<T>(
     throw new Failure("coordinator-unset", "the config names no coordinator", {
       advice: "exitnode create --host <name>    (makes an exit node, and a coordinator with it)",
     });
-  const token = env["EXITNODE_ADMIN_TOKEN"] ?? (await readCredentials(files, paths.config)).coordinator?.adminToken;
+  const token = env.EXITNODE_ADMIN_TOKEN ?? (await readCredentials(files, paths.config)).coordinator?.adminToken;
   if (token === undefined)
     throw new Failure("token-unset", "the credentials hold no admin token for the coordinator", {
       advice: `put it into ${paths.config}/credentials.yaml under coordinator.adminToken, or into EXITNODE_ADMIN_TOKEN`,
@@ -62,7 +63,7 @@ export async function callCoordinator<T>(
  * The first URL, in the config's order, behind which the pinned certificate is. Another certificate is passed over:
  * away from home, the coordinator's LAN address may be somebody else's machine. No token has been sent by then.
  */
-export async function firstThatAnswers(
+async function firstThatAnswers(
   { adminUrls, tlsFingerprint }: Reachable,
   fingerprintOf: (url: string) => Promise<string>,
 ): Promise<string> {

@@ -6,7 +6,7 @@ import type { Call, Command, Outcome } from "./command.js";
 export const applianceCommands: readonly Command[] = [
   {
     usage: "appliance build",
-    summary: "Build the container template from Debian's packages (root)",
+    summary: "Build the container template from Debian's packages, as root",
     options: [
       { flags: "--mirror <URL>", description: "the Debian archive to take packages from; default: apt's own" },
       { flags: "--fresh", description: "build even if the same was built in the last seven days" },
@@ -14,11 +14,11 @@ export const applianceCommands: readonly Command[] = [
     async run({ options, parts, signal }) {
       const { buildAppliance } = await import("../appliance/image.js");
       const { version } = await import("../version.js");
-      const mirror = options["mirror"];
+      const mirror = options.mirror;
       const built = await buildAppliance(parts, {
         version,
         signal,
-        fresh: options["fresh"] === true,
+        fresh: options.fresh === true,
         ...(typeof mirror === "string" ? { mirror } : {}),
       });
       return {
@@ -43,7 +43,10 @@ export const applianceCommands: readonly Command[] = [
     usage: "appliance upload [file]",
     summary: "Put the template into a storage of a Proxmox host, building it first if need be",
     options: [
-      { flags: "--host <NAME>", description: "the Proxmox host; may be left out when the config has one" },
+      {
+        flags: "--host <HOST>",
+        description: "the Proxmox host, as it is called in `host list`; not needed with only one",
+      },
       {
         flags: "--storage <ID>",
         description: "a storage for container templates; default: the first that may hold them",
@@ -57,13 +60,13 @@ async function uploadAppliance({ args: [file], options, parts, signal }: Call): 
   const { buildAppliance, verifyAppliance } = await import("../appliance/image.js");
   const { onlyHost, openHost } = await import("./hosts.js");
   const { version } = await import("../version.js");
-  const name = typeof options["host"] === "string" ? options["host"] : await onlyHost(parts);
+  const name = typeof options.host === "string" ? options.host : await onlyHost(parts);
   const { entry, pve } = await openHost(parts, name, { signal });
   try {
     const path = file ?? (await buildAppliance(parts, { version, signal })).path;
     const manifest = await verifyAppliance(parts, path, { signal });
     const node = entry.pveNode ?? (await onlyNode(pve, name));
-    const wanted = typeof options["storage"] === "string" ? options["storage"] : entry.defaults.templateStorage;
+    const wanted = typeof options.storage === "string" ? options.storage : entry.defaults.templateStorage;
     const storage = await templateStorage(pve, node, wanted);
     const there = (await pve.templates(node, storage)).find((volume) => isSame(volume, manifest));
     const volume =

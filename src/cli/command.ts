@@ -13,7 +13,7 @@ export type Command = {
   readonly usage: string;
   readonly summary: string;
   readonly options?: readonly Option[];
-  /** Left out of `--help`: daemons and inner steps. */
+  /** Left out of `--help`: inner steps. */
   readonly hidden?: true;
   /** Everything after the first argument is passed on unread: `lab exec PLACE -- CMD`. */
   readonly passThrough?: true;

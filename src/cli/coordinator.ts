@@ -8,7 +8,7 @@ export const coordinatorCommands: readonly Command[] = [
   },
   {
     usage: "coordinator forget",
-    summary: "Strike a coordinator that is gone for good from this machine's config; the next create makes a new one",
+    summary: "Strike a coordinator that is gone for good from this machine's config; the next `create` makes a new one",
     options: [{ flags: "--yes", description: "do not ask" }],
     run: async (call) => (await import("./coordinatoractions.js")).forget(call),
   },
@@ -17,11 +17,11 @@ export const coordinatorCommands: readonly Command[] = [
     summary: "Run a coordinator on this machine, in the foreground",
     options: [
       {
-        flags: "--url <url>",
-        description: "how devices reach it, https://host[:port]; once or more",
+        flags: "--url <URL>",
+        description: "how devices reach it, https://host[:port]; may be repeated",
         repeatable: true,
       },
-      { flags: "--port <port>", description: "where it listens; the first URL's port without it" },
+      { flags: "--port <PORT>", description: "where it listens; default: the port of the first URL" },
     ],
     run: async (call) => (await import("./serveaction.js")).serve(call),
   },

@@ -27,7 +27,7 @@ export async function forget({ options, parts, signal }: Call): Promise<Outcome>
   const where = coordinator.urls[0] ?? "";
   const confirm = async (question: string) =>
     (await import("../sys/prompt.js")).terminalPrompt(signal).confirm(question);
-  if (options["yes"] !== true && !(parts.interactive && (await confirm(`forget the coordinator at ${where}?`))))
+  if (options.yes !== true && !(parts.interactive && (await confirm(`forget the coordinator at ${where}?`))))
     throw new Failure("confirmation-needed", `this forgets the coordinator at ${where} and its admin token`, {
       advice: "exitnode coordinator forget --yes",
     });

@@ -15,9 +15,9 @@ export type DaemonPlaces = CoordinatorPlaces & { readonly etc: string };
 /** The coordinator's folders, which are not the agent's: both may run on one machine. */
 export function coordinatorPlaces(env: Readonly<Record<string, string | undefined>>): DaemonPlaces {
   return {
-    etc: env["EXITNODE_ETC"] ?? "/etc/exitnode",
-    var: env["EXITNODE_VAR"] ?? "/var/lib/exitnode-coordinator",
-    run: env["EXITNODE_RUN"] ?? "/run/exitnode-coordinator",
+    etc: env.EXITNODE_ETC ?? "/etc/exitnode",
+    var: env.EXITNODE_VAR ?? "/var/lib/exitnode-coordinator",
+    run: env.EXITNODE_RUN ?? "/run/exitnode-coordinator",
   };
 }
 

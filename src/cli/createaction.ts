@@ -12,7 +12,7 @@ import { stepProgress } from "./createprogress.js";
 
 /** `create` and `plan`: the same observation and the same plan; one of them applies it. */
 export async function createExitNode(call: Call): Promise<Outcome> {
-  if (call.options["dryRun"] === true) return planExitNode(call);
+  if (call.options.dryRun === true) return planExitNode(call);
   const startedAt = call.parts.clock.now();
   const done = await madeExitNode(call);
   const seconds = Math.round(call.parts.clock.now() - startedAt) / 1_000;

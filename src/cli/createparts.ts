@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { applianceManifest } from "../appliance/manifest.js";
 import { toBase64Url } from "../kit/bytes.js";
 import { Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import { tryKey } from "../kit/key.js";
 import { PUSHED_FILES, readTemplates } from "../netconf/containerfiles.js";
 import type { Appliance, CoordinatorBook, HostRequest, Progress, ProvisionParts } from "../provision/parts.js";
@@ -11,12 +12,10 @@ import type { Payload } from "../provision/payload.js";
 import { openSsh } from "../sys/ssh.js";
 import { ensureSshKey } from "../sys/sshkey.js";
 import { createdKey, deviceInfo } from "../wire/adminapi.js";
-import { tryJson } from "../wire/schema.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Parts } from "./command.js";
 import { readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
 import { type OpenedHost, onlyHost, openHost } from "./hosts.js";
-import { WHOAMI_DEFAULT } from "./whoamiurls.js";
 
 /** The world that provisioning gets from the command line. */
 export async function provisionParts(call: Call, opened: OpenedHost, progress: Progress): Promise<ProvisionParts> {
@@ -51,8 +50,8 @@ export async function openedHost(call: Call): Promise<{ opened: OpenedHost; requ
   const name = typeof host === "string" ? host : await onlyHost(call.parts);
   const opened = await openHost(call.parts, name, { signal: call.signal });
   const { login, pveNode, defaults } = opened.entry;
-  const wanted = call.parts.env["EXITNODE_WHOAMI"];
-  const whoami = wanted ? wanted.split(",") : (defaults.whoami ?? WHOAMI_DEFAULT);
+  const wanted = call.parts.env.EXITNODE_WHOAMI;
+  const whoami = wanted ? wanted.split(",") : defaults.whoami;
   return { opened, request: { hostName: name, login, pveNode, defaults: { ...defined(defaults), whoami } } };
 }
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { formatDuration, type Millis } from "../kit/time.js";
 import { type DeviceInfo, deviceInfo } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";

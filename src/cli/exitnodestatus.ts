@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { type DeviceInfo, deviceInfo } from "../wire/adminapi.js";
@@ -15,7 +15,10 @@ export async function exitNodeStatus(call: Call, name: string | undefined): Prom
     const rows = exits.map((exit) => [exit.name, presence(exit, now), exit.routes.join(" "), exit.endpoints[0] ?? ""]);
     const others = devices.length - exits.length;
     const table = renderTable([["EXIT NODE", "STATE", "ROUTES", "ENDPOINT"], ...rows]);
-    const text = exits.length === 0 ? "no exit node has joined yet" : `${table}\n\n${others} other device${others === 1 ? "" : "s"}`;
+    const text =
+      exits.length === 0
+        ? "no exit node has joined yet"
+        : `${table}\n\n${others} other device${others === 1 ? "" : "s"}`;
     return { value: { exitNodes: exits, devices: devices.length }, text };
   }
   const exit = devices.find((device) => device.name === name);

@@ -37,7 +37,7 @@ export async function addHost(call: Call, world: HostAddWorld): Promise<Outcome>
     throw new Failure("usage", "--make-token needs --user root@pam: a token cannot make tokens");
   checkLogin(login);
   const fingerprint = await confirmFingerprint(call, world, name, url, given.fingerprint);
-  const secret = await secretFor(parts, world, login, options["secretStdin"] === true);
+  const secret = await secretFor(parts, world, login, options.secretStdin === true);
   const pve = connectPve({ https: world.https, clock: parts.clock }, { url, fingerprint, login, secret, signal });
   const { version } = await pve.version();
   const pveNode = await choosePveNode(pve, world, given.pveNode);
@@ -75,7 +75,7 @@ function wanted(options: Call["options"]): Wanted {
   if (user?.includes("!"))
     throw new Failure("usage", `expected --user user@realm, got the token "${user}": use --token`);
   const login = token ?? user;
-  const makeToken = options["makeToken"] === true;
+  const makeToken = options.makeToken === true;
   return {
     url: text("url"),
     login,
@@ -145,7 +145,7 @@ async function confirmFingerprint(
   if (pinned !== undefined) return pinned;
   const seen = await world.https.peerFingerprint(url, { signal: call.signal });
   call.parts.say(`${url} shows a certificate with the SHA-256 fingerprint\n  ${seen}\n${WHERE_TO_COMPARE}`);
-  if (call.options["yes"] === true) return seen;
+  if (call.options.yes === true) return seen;
   if (world.prompt === undefined)
     throw new Failure("fingerprint-unconfirmed", `nobody confirmed that ${seen} is the certificate of ${url}`, {
       advice: `compare it on the host, then: exitnode host add ${name} --url ${url} --fingerprint ${seen}`,
@@ -160,7 +160,7 @@ const WHERE_TO_COMPARE =
 
 async function secretFor(parts: Parts, world: HostAddWorld, login: string, fromStdin: boolean): Promise<string> {
   if (fromStdin) return world.secretFromStdin();
-  const set = parts.env["EXITNODE_SECRET"];
+  const set = parts.env.EXITNODE_SECRET;
   if (set) return set;
   const kind = login.includes("!") ? "secret of the token" : "password of";
   if (world.prompt !== undefined) return world.prompt.secret(`The ${kind} ${login}?`);

@@ -1,3 +1,4 @@
+import { defaultBridge, defaultStorage, diskBytesOf, newestTemplate } from "../provision/preflight.js";
 import type { Bridge, Permissions, Storage, Volume } from "../pve/guests.js";
 import { missing, type Need, pveumLines } from "../pve/permissions.js";
 import type { HostEntry } from "./config.js";
@@ -37,25 +38,17 @@ export type Places = { readonly storage: string; readonly templateStorage: strin
 
 /** Proxmox VE 8.4 is the first with every address of a container in its interface list. */
 const VERSION_MIN = [8, 4] as const;
-/** A container's disk and room to unpack. */
-const STORAGE_BYTES_MIN = 4 * 1024 ** 3;
-
-/** Where a container would go: as configured, or else the roomiest storage and the bridge that leads out. */
+/** Where `create` would put a container. */
 export function placesOf(
   defaults: HostEntry["defaults"],
   storages: readonly Storage[],
   bridges: readonly Bridge[],
 ): Places {
-  const roomiest = (content: string): string | undefined =>
-    storages
-      .filter((storage) => storage.active && storage.content.includes(content))
-      .sort((left, right) => right.availBytes - left.availBytes)[0]?.id;
-  const outward = bridges.find(({ active, gateway }) => active && gateway !== undefined);
   return {
     // "local" is what an installation has; with no storage in sight it stands in the lines that grant access.
-    storage: defaults.storage ?? roomiest("rootdir") ?? "local",
-    templateStorage: defaults.templateStorage ?? roomiest("vztmpl") ?? "local",
-    bridge: defaults.bridge ?? outward?.name ?? bridges.find(({ active }) => active)?.name ?? "vmbr0",
+    storage: defaults.storage ?? defaultStorage(storages, "rootdir", diskBytesOf(defaults)) ?? "local",
+    templateStorage: defaults.templateStorage ?? defaultStorage(storages, "vztmpl", 0) ?? "local",
+    bridge: defaults.bridge ?? defaultBridge(bridges),
   };
 }
 
@@ -72,7 +65,7 @@ export function judgeHost(entry: HostEntry, facts: HostFacts): Check[] {
   return [
     ...checks,
     ...permissionChecks(entry.login, inside),
-    storageCheck("container storage", places.storage, "rootdir", storages, STORAGE_BYTES_MIN),
+    storageCheck("container storage", places.storage, "rootdir", storages, diskBytesOf(entry.defaults)),
     storageCheck("template storage", places.templateStorage, "vztmpl", storages, 0),
     bridgeCheck(places.bridge, bridges),
     templateCheck(places.templateStorage, templates),
@@ -143,14 +136,13 @@ function bridgeCheck(name: string, bridges: readonly Bridge[]): Check {
   if (bridge?.active)
     return { name: "bridge", state: "ok", detail: `${name}${bridge.cidr ? ` (${bridge.cidr})` : ""}` };
   const names = bridges.map((one) => one.name).join(", ") || "none";
-  const detail = bridge === undefined ? `there is no ${name}; the node has ${names}` : `${name} is not up`;
+  const detail = bridge === undefined ? `there is no ${name}; the PVE node has ${names}` : `${name} is not up`;
   return { name: "bridge", state: "blocked", detail };
 }
 
 function templateCheck(storage: string, templates: readonly Volume[]): Check {
-  const ours = templates.map(({ volid }) => volid).filter((volid) => /exitnode/.test(volid));
-  const newest = ours.sort().at(-1);
-  if (newest !== undefined) return { name: "template", state: "ok", detail: newest };
+  const newest = newestTemplate(templates);
+  if (newest !== undefined) return { name: "template", state: "ok", detail: newest.volid };
   const detail = `none on ${storage} yet; create uploads it`;
   return { name: "template", state: "warning", detail, fix: "exitnode appliance upload" };
 }

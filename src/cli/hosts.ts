@@ -49,7 +49,7 @@ async function secretOf({ env, files, paths }: HostParts, name: string): Promise
   if (own) return own;
   const { hosts } = await readCredentials(files, paths.config);
   const kept = Object.hasOwn(hosts, name) ? hosts[name]?.secret : undefined;
-  const secret = kept ?? env["EXITNODE_SECRET"];
+  const secret = kept ?? env.EXITNODE_SECRET;
   if (secret) return secret;
   throw new Failure(
     "credentials-missing",
@@ -61,4 +61,4 @@ async function secretOf({ env, files, paths }: HostParts, name: string): Promise
 }
 
 /** "pve-1" → EXITNODE_SECRET_PVE_1. */
-export const secretVariable = (name: string): string => `EXITNODE_SECRET_${name.toUpperCase().replaceAll("-", "_")}`;
+const secretVariable = (name: string): string => `EXITNODE_SECRET_${name.toUpperCase().replaceAll("-", "_")}`;

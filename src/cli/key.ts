@@ -5,12 +5,12 @@ export const keyCommands: readonly Command[] = [
     usage: "key create",
     summary: "Make a join key: with it, one machine may become a device or an exit node of the network",
     options: [
-      { flags: "--role <role>", description: "device (the default) or exit-node" },
+      { flags: "--role <ROLE>", description: "device (the default) or exit-node" },
       {
-        flags: "--lifetime <duration>",
+        flags: "--lifetime <DURATION>",
         description: "how long it may be used: 15m (the default), 24h, 7d, at most 90d",
       },
-      { flags: "--name <name>", description: "the name the machine gets; without it, the one it asks for" },
+      { flags: "--name <NAME>", description: "the name that the machine gets; default: the one it asks for" },
       { flags: "--reusable", description: "let any number of machines in, until it expires or is revoked" },
     ],
     run: async (call) => (await import("./keyactions.js")).createKey(call),

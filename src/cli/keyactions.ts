@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { formatDuration, type Millis, parseDuration } from "../kit/time.js";
 import {
@@ -21,7 +21,7 @@ export async function createKey(call: Call): Promise<Outcome> {
     keyRequest,
     {
       role: role ?? "device",
-      lifetimeMs: lifetimeFrom(call.options["lifetime"]),
+      lifetimeMs: lifetimeFrom(call.options.lifetime),
       ...(name === undefined ? {} : { name }),
       reusable: reusable === true,
     },

@@ -24,7 +24,7 @@ export function thisProgram(): string[] {
 export function requireMachine(call: Call, command: string): void {
   requireLinuxRoot({ platform: process.platform, uid: process.getuid?.() }, command);
   // A place sees other interfaces than the machine does: asked there, the lab would seem damaged.
-  const place = call.parts.env["EXITNODE_LAB_PLACE"];
+  const place = call.parts.env.EXITNODE_LAB_PLACE;
   if (place !== undefined)
     throw new Failure("lab-inside", `this is ${place}, a place of the lab, and the lab is run from outside`, {
       advice: `leave the shell of \`lab exec ${place}\` and repeat the command`,

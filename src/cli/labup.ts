@@ -40,7 +40,7 @@ export async function labDown(call: Call): Promise<Outcome> {
   requireMachine(call, "lab down");
   return withLabLock(async () => {
     const hosts = await administer(call, withoutLabHosts);
-    const removed = await removeLab(labParts(call), topology, { purge: call.options["purge"] === true });
+    const removed = await removeLab(labParts(call), topology, { purge: call.options.purge === true });
     const changed = removed || hosts.length > 0;
     return { value: { changed, hosts }, text: changed ? "the lab is gone\n" : "there is no lab; nothing changed\n" };
   });

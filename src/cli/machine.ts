@@ -6,9 +6,9 @@ export const machineCommands: readonly Command[] = [
     usage: "up",
     summary: "Start this machine as a device; with --join, join a network first",
     options: [
-      { flags: "--join <key>", description: "join key from `exitnode key create` (or EXITNODE_JOIN_KEY)" },
-      { flags: "--name <name>", description: "this device's name; default: the host name" },
-      { flags: "--data-plane <kind>", description: "auto, kernel or userspace; default: auto" },
+      { flags: "--join <KEY>", description: "the join key, from `exitnode key create` (or set EXITNODE_JOIN_KEY)" },
+      { flags: "--name <NAME>", description: "this device's name; default: the host name" },
+      { flags: "--data-plane <KIND>", description: "auto (the default), kernel or userspace" },
     ],
     run: async (call) => (await import("./up.js")).up(call),
   },
@@ -39,8 +39,7 @@ export const machineCommands: readonly Command[] = [
   },
   {
     usage: "agent",
-    summary: "Run the device's daemon under a supervisor that cleans up after it",
-    hidden: true,
+    summary: "Run this device's daemon in the foreground, and clean up after it",
     run: async (call) => (await import("./supervise.js")).supervise(call),
   },
 ];

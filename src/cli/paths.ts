@@ -15,14 +15,14 @@ export type Paths = {
 };
 
 export function pathsFrom(env: Readonly<Record<string, string | undefined>>, packageRoot: string): Paths {
-  const home = env["HOME"] ?? "/root";
+  const home = env.HOME ?? "/root";
   return {
-    config: join(env["EXITNODE_CONFIG"] ?? join(env["XDG_CONFIG_HOME"] ?? join(home, ".config"), "exitnode")),
-    state: join(env["XDG_STATE_HOME"] ?? join(home, ".local/state"), "exitnode"),
-    cache: join(env["XDG_CACHE_HOME"] ?? join(home, ".cache"), "exitnode"),
-    etc: env["EXITNODE_ETC"] ?? "/etc/exitnode",
-    var: env["EXITNODE_VAR"] ?? "/var/lib/exitnode",
-    run: env["EXITNODE_RUN"] ?? "/run/exitnode",
+    config: join(env.EXITNODE_CONFIG ?? join(env.XDG_CONFIG_HOME ?? join(home, ".config"), "exitnode")),
+    state: join(env.XDG_STATE_HOME ?? join(home, ".local/state"), "exitnode"),
+    cache: join(env.XDG_CACHE_HOME ?? join(home, ".cache"), "exitnode"),
+    etc: env.EXITNODE_ETC ?? "/etc/exitnode",
+    var: env.EXITNODE_VAR ?? "/var/lib/exitnode",
+    run: env.EXITNODE_RUN ?? "/run/exitnode",
     package: packageRoot,
   };
 }

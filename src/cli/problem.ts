@@ -1,5 +1,5 @@
 import { Failure } from "../kit/failure.js";
-import { tryJson } from "../wire/schema.js";
+import { tryJson } from "../kit/json.js";
 
 /** RFC 9457 problem details as the Failure they were made from. */
 export function problemFailure(status: number, body: string): Failure {

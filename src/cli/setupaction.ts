@@ -19,7 +19,7 @@ const ROOT = "root@pam";
  */
 export async function setup(call: Call): Promise<Outcome> {
   const { parts, options } = call;
-  const host = typeof options["host"] === "string" ? options["host"] : HOST_DEFAULT;
+  const host = typeof options.host === "string" ? options.host : HOST_DEFAULT;
   const withHost: Call = { ...call, options: { ...options, host } };
   const done = (await isKnown(call, host)) ? await madeExitNode(withHost) : await addAndMake(withHost, host);
   const key = await callCoordinator(call, createdKey, "POST", "/keys", { role: "device" });
@@ -42,12 +42,12 @@ export async function setup(call: Call): Promise<Outcome> {
 
 /** A host that is kept already is used as it is, unless its URL is given anew. */
 async function isKnown({ parts, options }: Call, host: string): Promise<boolean> {
-  return options["url"] === undefined && Object.hasOwn((await readConfig(parts.files, parts.paths.config)).hosts, host);
+  return options.url === undefined && Object.hasOwn((await readConfig(parts.files, parts.paths.config)).hosts, host);
 }
 
 async function addAndMake(call: Call, host: string): Promise<Done> {
   const { parts, options } = call;
-  const asRoot = options["user"] === ROOT && options["keepRoot"] !== true;
+  const asRoot = options.user === ROOT && options.keepRoot !== true;
   if (!asRoot) {
     parts.say(firstLine(await hostAdd({ ...call, args: [host] })));
     return madeExitNode(call);
@@ -57,7 +57,7 @@ async function addAndMake(call: Call, host: string): Promise<Done> {
   const env = { ...parts.env, EXITNODE_SECRET: secret };
   const add = async (makeToken: boolean): Promise<void> => {
     // Confirmed the first time, the certificate is pinned from then on.
-    const fingerprint = makeToken ? options["fingerprint"] : (await hostOf(parts, host)).fingerprint;
+    const fingerprint = makeToken ? options.fingerprint : (await hostOf(parts, host)).fingerprint;
     const added = { ...options, makeToken, fingerprint, secretStdin: false };
     parts.say(firstLine(await hostAdd({ ...call, args: [host], options: added, parts: { ...parts, env } })));
   };
@@ -75,8 +75,8 @@ async function addAndMake(call: Call, host: string): Promise<Done> {
 }
 
 async function rootSecret({ parts, options, signal }: Call): Promise<string> {
-  if (options["secretStdin"] === true) return secretFromStdin();
-  const set = parts.env["EXITNODE_SECRET"];
+  if (options.secretStdin === true) return secretFromStdin();
+  const set = parts.env.EXITNODE_SECRET;
   if (set) return set;
   if (parts.interactive) return terminalPrompt(signal).secret(`The password of ${ROOT}?`);
   throw new Failure("secret-missing", `the password of ${ROOT} is needed, and there is no terminal to ask on`, {

@@ -107,7 +107,7 @@ function trimTail(hops: ReturnType<typeof parseTraceroute>): ReturnType<typeof p
   return hops.slice(0, last + 1);
 }
 
-export function describeTrace(value: Trace): string {
+function describeTrace(value: Trace): string {
   const { before, now } = value.public;
   const dash = "none";
   const heading =

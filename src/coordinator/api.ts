@@ -1,19 +1,18 @@
 import { type Context, Hono } from "hono";
 import { concat, equalSecrets, fromHex, fromUtf8, utf8 } from "../kit/bytes.js";
 import { asFailure, Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import { parseKey } from "../kit/key.js";
 import { sha256 } from "../kit/sha256.js";
 import type { Millis } from "../kit/time.js";
 import type { Log } from "../sys/log.js";
 import { API_PREFIX, type CoordinatorStatus, type DeviceInfo, keyRequest } from "../wire/adminapi.js";
 import { encodeJoinKey } from "../wire/joinkey.js";
-import { parseWith, tryJson } from "../wire/schema.js";
+import { parseWith } from "../wire/schema.js";
 import type { Device } from "./device.js";
-import { usableEndpoints } from "./endpoints.js";
 import type { Lockout } from "./lockout.js";
-import type { NetworkFacts } from "./netmap.js";
+import { type NetworkFacts, outlineOf } from "./netmap.js";
 import type { Registry } from "./registry.js";
-import { approvedRoutes } from "./routes.js";
 import type { Switchboard, Told } from "./switchboard.js";
 
 export const BODY_BYTES_MAX = 64 * 1024;
@@ -86,14 +85,7 @@ export function makeApi(parts: ApiParts, gate: Gate): Hono<Env> {
 
 function describeDevice(device: Device, { switchboard, facts }: ApiParts): DeviceInfo {
   return {
-    id: device.id,
-    name: device.name,
-    role: device.role,
-    publicKey: device.publicKey,
-    addresses: [device.ipv4, device.ipv6],
-    routes: approvedRoutes(device.role, device.report.routes),
-    endpoints: usableEndpoints(device.report.endpoints, facts.ranges),
-    online: switchboard.isOnline(device.id),
+    ...outlineOf(device, switchboard.isOnline(device.id), facts),
     agentVersion: device.agentVersion,
     createdAtMs: device.createdAtMs,
     ...(device.lastSeenAtMs === undefined ? {} : { lastSeenAtMs: device.lastSeenAtMs }),

@@ -13,6 +13,13 @@ export type NetworkFacts = {
 
 /** A device as its peers see it. */
 export function peerOf(device: Device, online: boolean, facts: NetworkFacts): MapPeer {
+  // Whatever else a device resolves with is its own business: only an exit node's answer for others.
+  const resolvers = device.role === "exit-node" ? device.report.resolvers : [];
+  return { ...outlineOf(device, online, facts), resolvers };
+}
+
+/** What peers and administrators alike are told of a device. */
+export function outlineOf(device: Device, online: boolean, facts: NetworkFacts): Omit<MapPeer, "resolvers"> {
   return {
     id: device.id,
     name: device.name,
@@ -21,8 +28,6 @@ export function peerOf(device: Device, online: boolean, facts: NetworkFacts): Ma
     addresses: [device.ipv4, device.ipv6],
     routes: approvedRoutes(device.role, device.report.routes),
     endpoints: usableEndpoints(device.report.endpoints, facts.ranges),
-    // Whatever else a device resolves with is its own business: only an exit node's answer for others.
-    resolvers: device.role === "exit-node" ? device.report.resolvers : [],
     online,
   };
 }

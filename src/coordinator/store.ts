@@ -1,11 +1,12 @@
 import { Kysely, type Selectable, type SqliteDatabase, SqliteDialect, sql } from "kysely";
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
+import { tryJson } from "../kit/json.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import { deviceReport } from "../wire/control.js";
-import { cidr, ip, key, parseWith, role, tryJson } from "../wire/schema.js";
+import { cidr, ip, key, parseWith, role } from "../wire/schema.js";
 import type { Device } from "./device.js";
 import type { StoredKey } from "./joinkeys.js";
 import { type DeviceRow, type JoinKeyRow, MIGRATIONS, type Migration, type Tables } from "./schema.js";

@@ -29,7 +29,7 @@ export class Switchboard {
   /** A peer as JSON, as long as its device and presence are the same. */
   readonly #texts = new Map<string, { device: Device; online: boolean; text: string }>();
   #version = 0;
-  #flushing: Promise<void> | undefined;
+  #flushing = false;
   #quietUntil: Millis = 0;
   readonly #over = new AbortController();
 
@@ -74,7 +74,9 @@ export class Switchboard {
    */
   changed(): void {
     this.#version++;
-    this.#flushing ??= this.#flushLater();
+    if (this.#flushing) return;
+    this.#flushing = true;
+    void this.#flushLater();
   }
 
   /** Takes a revoked or removed device off the network: the peers' maps first, without waiting for any turn. */
@@ -111,7 +113,7 @@ export class Switchboard {
     // One turn of the event loop at least: changes that came in together go out together.
     const pause = Math.max(0, this.#quietUntil - clock.now());
     await clock.sleep(pause, this.#over.signal).catch(() => undefined);
-    this.#flushing = undefined;
+    this.#flushing = false;
     if (!this.#over.signal.aborted) this.#flush();
   }
 

@@ -85,11 +85,6 @@ export function cidrContains(cidr: Cidr, ip: Ip): boolean {
   return familyOf(cidr) === familyOf(ip) && makeCidr(ip, cidrLength(cidr)) === cidr;
 }
 
-/** True when every address of `inner` is in `outer`. */
-export function cidrCovers(outer: Cidr, inner: Cidr): boolean {
-  return cidrLength(inner) >= cidrLength(outer) && cidrContains(outer, cidrAddress(inner));
-}
-
 /** A single host as a prefix. */
 export const hostCidr = (ip: Ip): Cidr => makeCidr(ip, bitsOf(familyOf(ip)));
 

@@ -120,7 +120,7 @@ export async function labStatus(parts: LabParts, topology: Topology): Promise<La
 }
 
 /** They start all at once, and each is waited for. */
-export function daemonsOf(topology: Topology, { program }: Pick<LabParts, "program">): Daemon[] {
+function daemonsOf(topology: Topology, { program }: Pick<LabParts, "program">): Daemon[] {
   const dns = (place: Place): Daemon => ({
     name: `dns-${place.name}`,
     place: place.name,

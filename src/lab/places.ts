@@ -1,5 +1,6 @@
 /** Where the lab keeps its things, and how a command is run inside one of its places. */
 import { Failure } from "../kit/failure.js";
+import { shellWord } from "../kit/shell.js";
 import { namespaceOf, type Place, type Topology } from "./topology.js";
 
 /** Gone after `lab down`. */
@@ -32,11 +33,11 @@ export function insidePlace(
   env: Readonly<Record<string, string | undefined>>,
 ): { argv: readonly string[]; env: Readonly<Record<string, string>> } {
   const own = `${PLACES_DIR}/${place.name}`;
-  const argv = command.length === 0 ? [env["SHELL"] ?? "/bin/sh"] : command;
+  const argv = command.length === 0 ? [env.SHELL ?? "/bin/sh"] : command;
   return {
     argv: ["ip", "netns", "exec", namespaceOf(place.name), ...argv],
     env: {
-      PATH: `${wrapperDir}:${env["PATH"] === undefined ? "" : `${env["PATH"]}:`}${TOOL_PATH}`,
+      PATH: `${wrapperDir}:${env.PATH === undefined ? "" : `${env.PATH}:`}${TOOL_PATH}`,
       EXITNODE_LAB_PLACE: place.name,
       EXITNODE_ETC: `${own}/etc`,
       EXITNODE_VAR: `${own}/var`,
@@ -49,6 +50,4 @@ export function insidePlace(
 
 /** A program `exitnode` that is this very one, whatever else is installed under that name. */
 export const renderWrapper = (program: readonly string[]): string =>
-  `#!/bin/sh\nexec ${program.map(quote).join(" ")} "$@"\n`;
-
-const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+  `#!/bin/sh\nexec ${program.map(shellWord).join(" ")} "$@"\n`;

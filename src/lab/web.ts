@@ -63,7 +63,7 @@ export async function* download(length: number): AsyncGenerator<Uint8Array> {
 }
 
 /** RFC 4291 §2.5.5.2: IPv4 on a socket of both families is shown as IPv6. */
-export const callerOf = (request: { readonly socket: { readonly remoteAddress?: string | undefined } }): string =>
+const callerOf = (request: { readonly socket: { readonly remoteAddress?: string | undefined } }): string =>
   (request.socket.remoteAddress ?? "").replace(/^::ffff:/, "");
 
 function sendText(response: ServerResponse, status: number, text: string): void {

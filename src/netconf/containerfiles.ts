@@ -1,5 +1,5 @@
 import Handlebars from "handlebars";
-import type { z } from "zod";
+import type * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { type Cidr, familyOf, type Ip } from "../kit/ip.js";
 import { type CheckedContainerValues, containerValues } from "./containervalues.js";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { tryCidr, tryIp } from "../kit/ip.js";
 import { tryKey } from "../kit/key.js";
 

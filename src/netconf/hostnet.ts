@@ -1,6 +1,6 @@
 import { type Cidr, type Family, familyOf, type Ip, parseCidr } from "../kit/ip.js";
 import { DNS_TABLE, type DnsRedirect, dnsMark, dnsRuleCount, renderDnsRedirect } from "./clientdns.js";
-import { routingRules, ruleArguments } from "./hostrules.js";
+import { routingRules, ruleArguments, type WantRules } from "./hostrules.js";
 
 /**
  * What a device's network should be, and the commands that lead there from what it is.
@@ -9,25 +9,13 @@ import { routingRules, ruleArguments } from "./hostrules.js";
  * own datagrams (by mark), the agent's other sockets (by user), networks that stay direct. All of it lives in a
  * routing table and a block of rule preferences of ours, and one nftables table: undone, nothing is left.
  */
-export type HostNet = {
+export type HostNet = WantRules & {
   readonly device: string;
   readonly mtu: number;
   /** Ours, as /32 and /128. */
   readonly addresses: readonly Ip[];
   /** Into the device; 0.0.0.0/0 and ::/0 are added while `everything`, so that no family leaks past an exit. */
   readonly routes: readonly Cidr[];
-  /** An exit is in use. */
-  readonly everything: boolean;
-  /** The mark of datagrams that must not enter the tunnel; 0 is none. */
-  readonly fwmark: number;
-  /** The user whose sockets keep out of the tunnel while everything else goes through it. */
-  readonly uid: number | undefined;
-  /** Addresses reached directly, for where neither mark nor user can be had. */
-  readonly escapes: readonly Ip[];
-  /** Where all DNS goes while an exit is used. */
-  readonly resolver: Ip | undefined;
-  /** Networks that stay direct while an exit is used, such as the LAN this machine is on. */
-  readonly direct?: readonly Cidr[];
 };
 
 /** Our routing table; far from 52 (tailscale), 7120 (netbird) and 51820 (wg-quick). */

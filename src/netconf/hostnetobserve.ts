@@ -1,5 +1,6 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type Family, tryCidr } from "../kit/ip.js";
+import { tryJson } from "../kit/json.js";
 import { DNS_TABLE, readDnsTable } from "./clientdns.js";
 import { type ObservedHostNet, type Previous, ROUTING_TABLE } from "./hostnet.js";
 import { PREFERENCES } from "./hostrules.js";
@@ -105,10 +106,5 @@ function readRoutes(output: Output, family: Family): { to: string; dev: string |
 
 /** An empty list for a command that failed or printed anything but its JSON: ours is then simply not there. */
 function parsed<T>(schema: z.ZodType<T[]>, { exitCode, stdout }: Output): T[] {
-  if (exitCode !== 0 || stdout.trim() === "") return [];
-  try {
-    return schema.safeParse(JSON.parse(stdout)).data ?? [];
-  } catch {
-    return [];
-  }
+  return exitCode === 0 ? (schema.safeParse(tryJson(stdout)).data ?? []) : [];
 }

@@ -12,12 +12,19 @@ export type Selector =
   | { readonly kind: "user"; readonly uid: number }
   | { readonly kind: "dns" };
 
+/** What decides which packets go where. */
 export type WantRules = {
+  /** An exit is in use. */
   readonly everything: boolean;
+  /** The mark of datagrams that must not enter the tunnel; 0 is none. */
   readonly fwmark: number;
+  /** The user whose sockets keep out of the tunnel while everything else goes through it. */
   readonly uid: number | undefined;
+  /** Addresses reached directly, for where neither mark nor user can be had. */
   readonly escapes: readonly Ip[];
+  /** Where all DNS goes while an exit is used. */
   readonly resolver: Ip | undefined;
+  /** Networks that stay direct while an exit is used, such as the LAN this machine is on. */
   readonly direct?: readonly Cidr[];
 };
 

@@ -127,8 +127,7 @@ export async function connection(session: Session, view: View): Promise<Ssh> {
       session.ssh = { address, connection: await openSsh(target, signal) };
       return session.ssh.connection;
     } catch (error) {
-      if (!(error instanceof Failure) || !MAY_COME.has(error.code) || clock.now() - startedAt >= waitMs)
-        throw error;
+      if (!(error instanceof Failure) || !MAY_COME.has(error.code) || clock.now() - startedAt >= waitMs) throw error;
       await clock.sleep(SSH_POLL_MS, signal);
     }
   }

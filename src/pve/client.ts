@@ -81,7 +81,7 @@ function guestCalls(engine: Engine): PveGuests {
       ),
     async setConfig(node, vmid, changes) {
       // This writes the name of a volume into the config without making one; the container then neither starts nor goes.
-      if (changes["rootfs"] !== undefined)
+      if (changes.rootfs !== undefined)
         throw new Failure("option-read-only", "rootfs cannot be set on a container that exists", {
           advice: "use resize",
         });

@@ -1,4 +1,5 @@
 import { Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import { guestPath, type Need, pveumLines, userOf } from "./permissions.js";
 
 /**
@@ -227,12 +228,7 @@ function fill(template: string, { match }: Row, words: string): string {
 
 function wordsOf(reply: Reply): { words: string; errors: [string, string][] } {
   const fallback = (reply.reason || reply.body).trim();
-  let body: unknown;
-  try {
-    body = JSON.parse(reply.body);
-  } catch {
-    return { words: fallback, errors: [] };
-  }
+  const body = tryJson(reply.body);
   if (typeof body !== "object" || body === null) return { words: fallback, errors: [] };
   const errors = "errors" in body && typeof body.errors === "object" && body.errors !== null ? body.errors : {};
   // An HTTP/2 proxy in front drops the reason phrase: the message in the body says the same.
@@ -301,7 +297,7 @@ function needIn(inside: string | undefined): Need | undefined {
 /** At a create, Proxmox says neither path nor privilege: it is VM.Allocate, on the pool when one was named. */
 function allocateNeed({ method, path, params }: Asked): Need | undefined {
   if (method !== "POST" || !/\/(?:lxc|clone)$/.test(path)) return undefined;
-  const pool = params["pool"];
+  const pool = params.pool;
   return { path: guestPath(typeof pool === "string" ? pool : undefined), anyOf: ["VM.Allocate"], purpose: "" };
 }
 

@@ -97,7 +97,9 @@ export function needsForUpgrade(plan: { readonly pool?: string | undefined }): N
 
 /** Useful without being needed: the kernel's version and the package list of the node. */
 export function needsForDiagnosis(plan: { readonly node: string }): Need[] {
-  return [{ path: nodePath(plan.node), anyOf: ["Sys.Audit"], purpose: "read the node's kernel and package versions" }];
+  return [
+    { path: nodePath(plan.node), anyOf: ["Sys.Audit"], purpose: "read the PVE node's kernel and package versions" },
+  ];
 }
 
 export function missing(held: Permissions, needs: readonly Need[]): Need[] {

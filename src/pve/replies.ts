@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { type Ip, tryIp } from "../kit/ip.js";
 import type { Acl, Bridge, ContainerConfig, Guest, Interface, Permissions, Storage, Volume } from "./guests.js";
@@ -67,7 +67,7 @@ export const upidReply = (reply: unknown): Upid => parseUpid(reader("a task", z.
 export const versionReply = reader("its version", z.object({ version: z.string(), release: text }));
 
 export const nodesReply = reader(
-  "its nodes",
+  "its PVE nodes",
   list(
     z.object({ node: z.string(), status: text, ssl_fingerprint: z.string().nullish() }).transform((node) => ({
       name: node.node,
@@ -78,7 +78,7 @@ export const nodesReply = reader(
 );
 
 export const nodeStatusReply = reader(
-  "the node",
+  "the PVE node",
   z.object({ kversion: text, pveversion: text }).transform((status) => ({
     kernel: /^Linux (\S+)/.exec(status.kversion)?.[1] ?? status.kversion,
     pveVersion: status.pveversion,
@@ -196,18 +196,18 @@ export const configReply = reader(
     );
     const on = (name: string): boolean => options[name] === "1";
     return {
-      hostname: options["hostname"] ?? "",
+      hostname: options.hostname ?? "",
       // Proxmox hands a description back with a line end of its own.
-      description: (options["description"] ?? "").replace(/\n$/, ""),
-      tags: (options["tags"] ?? "").split(/[;, ]/).filter((tag) => tag !== ""),
-      cores: options["cores"] === undefined ? undefined : Number(options["cores"]),
-      memoryMib: Number(options["memory"] ?? MEMORY_DEFAULT_MIB),
-      swapMib: Number(options["swap"] ?? MEMORY_DEFAULT_MIB),
+      description: (options.description ?? "").replace(/\n$/, ""),
+      tags: (options.tags ?? "").split(/[;, ]/).filter((tag) => tag !== ""),
+      cores: options.cores === undefined ? undefined : Number(options.cores),
+      memoryMib: Number(options.memory ?? MEMORY_DEFAULT_MIB),
+      swapMib: Number(options.swap ?? MEMORY_DEFAULT_MIB),
       unprivileged: on("unprivileged"),
       onboot: on("onboot"),
       protection: on("protection"),
-      lock: options["lock"],
-      digest: options["digest"] ?? "",
+      lock: options.lock,
+      digest: options.digest ?? "",
       options,
     };
   }),

@@ -58,7 +58,7 @@ export async function upload(
 }
 
 /** The form around the file, as bytes: exported for the test of its layout. */
-export function uploadBody(file: UploadFile): { contentType: string; body: BodyPart[]; fileStart: number } {
+function uploadBody(file: UploadFile): { contentType: string; body: BodyPart[]; fileStart: number } {
   // A file cannot contain its own hash but by breaking SHA-512, so this line is not in it.
   const boundary = `exitnode-${file.sha512.slice(0, 40)}`;
   const field = (name: string, value: string): string =>

@@ -1,4 +1,3 @@
-import { execa } from "execa";
 import { Failure } from "../kit/failure.js";
 import type { Millis } from "../kit/time.js";
 
@@ -22,6 +21,8 @@ export const EXEC_OUTPUT_BYTES_MAX = 16 * 1024 * 1024;
 
 export const localExec: Exec = {
   async run(argv, options = {}) {
+    // Loaded by the first program that is run: `exitnode --help` runs none.
+    const { execa } = await import("execa");
     const [file = "", ...args] = argv;
     const result = await execa(file, args, {
       reject: false,

@@ -1,6 +1,7 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
+import { tryJson } from "../kit/json.js";
 import type { Millis } from "../kit/time.js";
 
 /** A Unix socket on which one JSON value a line goes each way, in turn. */
@@ -26,7 +27,7 @@ export async function serveLines(
     let turn = Promise.resolve();
     onLines(socket, (line) => {
       turn = turn.then(async () => {
-        const reply = `${JSON.stringify(await answer(tryParse(line)))}\n`;
+        const reply = `${JSON.stringify(await answer(tryJson(line)))}\n`;
         if (socket.writable) socket.write(reply);
       });
     });
@@ -64,7 +65,7 @@ export async function askLine(path: string, request: unknown, timeoutMs: Millis)
       finish(() => (absent ? resolve(undefined) : reject(error)));
     });
     socket.on("close", () => finish(() => reject(new Error(`${path} closed without an answer`))));
-    onLines(socket, (line) => finish(() => resolve(tryParse(line))));
+    onLines(socket, (line) => finish(() => resolve(tryJson(line))));
   });
 }
 
@@ -77,12 +78,4 @@ function onLines(socket: Socket, take: (line: string) => void): void {
     if (rest.length > LINE_BYTES_MAX) socket.destroy();
     else for (const line of lines) take(line);
   });
-}
-
-function tryParse(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
 }

@@ -8,8 +8,6 @@ export interface Log {
   error(message: string, fields?: Record<string, unknown>): void;
 }
 
-export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
-
 /** JSON lines on stderr, for daemons. `level` is one of pino's names. */
 export function jsonLog(name: string, level = "info"): Log {
   const logger = pino({ name, level, base: { name } }, process.stderr);

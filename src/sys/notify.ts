@@ -8,15 +8,15 @@ import { localExec } from "./exec.js";
  * notification that cannot be sent is no reason to stop: systemd itself acts on a missing one.
  */
 export async function notifySystemd(state: string): Promise<void> {
-  if (process.env["NOTIFY_SOCKET"] === undefined) return;
+  if (process.env.NOTIFY_SOCKET === undefined) return;
   await localExec.run(["systemd-notify", state], { timeoutMs: NOTIFY_TIMEOUT_MS }).catch(() => undefined);
 }
 
 const NOTIFY_TIMEOUT_MS = 5_000;
 
 /** Half of the unit's WatchdogSec, the interval systemd recommends (sd_watchdog_enabled(3)); undefined without one. */
-export function watchdogIntervalMs(): number | undefined {
-  const deadlineUs = Number(process.env["WATCHDOG_USEC"]);
+function watchdogIntervalMs(): number | undefined {
+  const deadlineUs = Number(process.env.WATCHDOG_USEC);
   return Number.isFinite(deadlineUs) && deadlineUs > 0 ? deadlineUs / 2_000 : undefined;
 }
 

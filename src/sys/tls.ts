@@ -30,7 +30,7 @@ export async function keepTlsIdentity(
   return made;
 }
 
-export async function selfSigned(hosts: readonly string[], now: number): Promise<TlsIdentity> {
+async function selfSigned(hosts: readonly string[], now: number): Promise<TlsIdentity> {
   const { generate } = await import("selfsigned");
   const made = await generate([{ name: "commonName", value: hosts[0] ?? "exitnode" }], {
     keyType: "ec",

@@ -28,7 +28,7 @@ export const SOCKET_BUFFER_BYTES = 7 * 1024 * 1024;
 export const SEND_TIMEOUT_MS = 100;
 
 /** Undefined when the machine does not speak the family. Port 0 takes any free one. */
-export function openUdp(libc: Libc, family: Family, port: number, options: UdpOptions): UdpSocket | undefined {
+function openUdp(libc: Libc, family: Family, port: number, options: UdpOptions): UdpSocket | undefined {
   const fd = libc.socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | O_CLOEXEC, 0);
   if (fd < 0) {
     if (libc.errno() === ERRNO.EAFNOSUPPORT) return undefined;

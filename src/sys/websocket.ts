@@ -106,7 +106,7 @@ export function adaptSocket(socket: WebSocket): BinarySocket {
 }
 
 /** A connection's error as a person would say it. */
-export function inWords(error: Error, host: string): string {
+function inWords(error: Error, host: string): string {
   const code = "code" in error ? String(error.code) : "";
   switch (code) {
     case "ENOTFOUND":

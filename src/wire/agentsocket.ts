@@ -1,12 +1,10 @@
-import { z } from "zod";
+import * as z from "zod";
 import { deviceName, ip, role } from "./schema.js";
 
 /**
  * The agent's local socket: one JSON request a line, one JSON answer a line, in turn.
  * Connecting needs the socket's mode (0660, the agent's group); root always may.
  */
-export const REQUEST_BYTES_MAX = 64 * 1024;
-
 export const agentRequest = z.discriminatedUnion("do", [
   z.object({ do: z.literal("status") }),
   /** Send everything through this exit node; null: through none. */
@@ -70,4 +68,3 @@ export const agentAnswer = z.union([
     error: z.object({ code: z.string(), message: z.string(), advice: z.string().optional() }),
   }),
 ]);
-export type AgentAnswer = z.infer<typeof agentAnswer>;

@@ -1,7 +1,8 @@
-import { z } from "zod";
+import * as z from "zod";
 import { fromUtf8, utf8 } from "../kit/bytes.js";
+import { tryJson } from "../kit/json.js";
 import { ENDPOINTS_MAX, networkMap } from "./map.js";
-import { cidr, deviceName, ip, key, tryJson } from "./schema.js";
+import { cidr, deviceName, ip, key } from "./schema.js";
 
 /**
  * The control channel: JSON messages, each one transport message of a Noise_IK_25519_ChaChaPoly_BLAKE2s session

@@ -1,7 +1,8 @@
-import { z } from "zod";
+import * as z from "zod";
 import { concat, fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../kit/bytes.js";
 import { hash } from "../kit/crypto.js";
 import { Failure } from "../kit/failure.js";
+import { tryJson } from "../kit/json.js";
 import { key } from "./schema.js";
 
 /**
@@ -50,17 +51,9 @@ export function decodeJoinKey(text: string): JoinKey {
       .every((byte, i) => byte === sum[i])
   )
     throw invalid("characters of it are missing or wrong");
-  const parsed = body.safeParse(tryParse(fromUtf8(content) ?? ""));
+  const parsed = body.safeParse(tryJson(fromUtf8(content) ?? ""));
   if (!parsed.success) throw invalid("it was made by another version");
   return { coordinatorKey: parsed.data.c, urls: parsed.data.u, secret: parsed.data.s };
-}
-
-function tryParse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function invalid(reason: string): Failure {

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { tryEndpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
 import { type Cidr, type Ip, tryCidr, tryIp } from "../kit/ip.js";
@@ -30,15 +30,6 @@ export function parseWith<T>(schema: z.ZodType<T>, value: unknown, what: string,
   if (result.success) return result.data;
   const issues = result.error.issues.map((issue) => `${issue.path.join(".") || "(whole)"}: ${issue.message}`);
   throw new Failure(code, `${what} is invalid: ${issues.slice(0, 8).join("; ")}`);
-}
-
-/** Parses JSON text from the world; undefined when it is not JSON. */
-export function tryJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function refuse(context: z.RefinementCtx, expected: string): never {

@@ -19,7 +19,7 @@ const SECRET_BYTES = 32;
 /** Both keys derived from a receiver's public key: of mac1, and of the cookies it sends. */
 export type MacKeys = { readonly mac1: Uint8Array; readonly cookie: Uint8Array };
 
-export function macKeysOf(receiver: Uint8Array): MacKeys {
+function macKeysOf(receiver: Uint8Array): MacKeys {
   return { mac1: hash(utf8(LABEL_MAC1), receiver), cookie: hash(utf8(LABEL_COOKIE), receiver) };
 }
 

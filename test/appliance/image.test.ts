@@ -10,7 +10,7 @@ import { type Exec, localExec } from "../../src/sys/exec.js";
 import { localFiles } from "../../src/sys/files.js";
 
 /** Two real builds with a Debian archive at hand: about a minute, hence only when EXITNODE_LONG_TESTS is set. */
-const long = process.env["EXITNODE_LONG_TESTS"] ? false : "set EXITNODE_LONG_TESTS=1";
+const long = process.env.EXITNODE_LONG_TESTS ? false : "set EXITNODE_LONG_TESTS=1";
 const folder = await mkdtemp(join(tmpdir(), "exn-ap-test-"));
 after(() => rm(folder, { recursive: true, force: true }));
 

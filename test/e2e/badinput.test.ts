@@ -33,7 +33,7 @@ function addHost(name: string, from: string, change: Record<string, unknown>, se
 async function vmids(): Promise<unknown[]> {
   const { containers } = await world.json("lab", "status");
   assert.ok(Array.isArray(containers));
-  return containers.map((container) => object(container)["vmid"]);
+  return containers.map((container) => object(container).vmid);
 }
 
 let vmid = 0;
@@ -41,7 +41,7 @@ before(async () => {
   await world.run(["lab", "down"]);
   await world.json("lab", "up");
   await world.json("appliance", "build");
-  vmid = Number(object((await world.json("create", "--host", "lab", "--name", "home"))["exitNode"])["vmid"]);
+  vmid = Number(object((await world.json("create", "--host", "lab", "--name", "home")).exitNode).vmid);
 });
 after(() => world.close());
 afterEach(async () => assert.deepEqual(await vmids(), [vmid]));
@@ -125,8 +125,8 @@ describe("create", () => {
   });
 
   test("a token without privileges: all that is missing at once, as pveum lines", async () => {
-    const { url = "", fingerprint = "" } = read(configPath).hosts["lab"] as { url: string; fingerprint: string };
-    const secret = String(read(credentialsPath).hosts["lab"]?.["secret"]);
+    const { url = "", fingerprint = "" } = read(configPath).hosts.lab as { url: string; fingerprint: string };
+    const secret = String(read(credentialsPath).hosts.lab?.secret);
     const https = openHttps();
     try {
       const root = connectPve({ https, clock: systemClock }, { url, fingerprint, login: "root@pam", secret });
@@ -152,7 +152,7 @@ describe("create", () => {
   test("a template whose bytes are not the manifest's: refused before it is used", async () => {
     const cache = join(world.folder, "cache");
     mkdirSync(join(cache, "exitnode"), { recursive: true });
-    cpSync(join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "exitnode"), join(cache, "exitnode"), {
+    cpSync(join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "exitnode"), join(cache, "exitnode"), {
       recursive: true,
     });
     const folder = join(cache, "exitnode/appliance");
@@ -220,7 +220,7 @@ describe("up --join", () => {
     const expired = async (): Promise<boolean> => {
       const { keys } = await world.json("key", "list");
       assert.ok(Array.isArray(keys));
-      return keys.map(object).some((key) => key["id"] === id && key["state"] === "expired");
+      return keys.map(object).some((key) => key.id === id && key.state === "expired");
     };
     await eventually("the key has expired", expired, 10_000);
     const failure = await join_(String(joinKey));

@@ -40,8 +40,8 @@ async function oneWorkingContainer(): Promise<number> {
   const { containers } = await world.json("lab", "status");
   assert.ok(Array.isArray(containers));
   assert.equal(containers.length, 1);
-  const vmid = Number(object(made["exitNode"])["vmid"]);
-  assert.equal(object(containers[0])["vmid"], vmid);
+  const vmid = Number(object(made.exitNode).vmid);
+  assert.equal(object(containers[0]).vmid, vmid);
   assert.equal((await world.run(["plan", "--host", "lab", "--name", "home"])).code, 0);
   assert.equal(
     (await world.inside(vmid, "systemctl", "is-active", "exitnode-agent", "exitnode-coordinator")).trim(),

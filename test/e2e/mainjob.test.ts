@@ -32,22 +32,22 @@ describe("before", () => {
     assert.equal(await whoami(4), CAFE.ipv4);
     assert.equal(await whoami(6), CAFE.ipv6);
     const trace = object(JSON.parse((await world.laptop("trace", "download.lab", "--ipv4", "--json")).stdout));
-    assert.equal(trace["exit"], null);
-    assert.deepEqual(places(trace["hops"]), ["this network", "this network's ISP", "beyond", "beyond"]);
+    assert.equal(trace.exit, null);
+    assert.deepEqual(places(trace.hops), ["this network", "this network's ISP", "beyond", "beyond"]);
   });
 });
 
 describe("create", () => {
   test("makes an exit node of one core and 512 MiB in an unprivileged container", async () => {
     const made = await world.json("create", "--host", "lab", "--name", "home");
-    const exitNode = object(made["exitNode"]);
-    vmid = Number(exitNode["vmid"]);
+    const exitNode = object(made.exitNode);
+    vmid = Number(exitNode.vmid);
     const { name, unprivileged, cores, memoryMiB } = exitNode;
     assert.deepEqual(
       { name, unprivileged, cores, memoryMiB },
       { name: "home", unprivileged: true, cores: 1, memoryMiB: 512 },
     );
-    assert.equal(made["changed"], true);
+    assert.equal(made.changed, true);
   });
 
   test("again changes nothing and says so; plan finds nothing and exits 0", async () => {
@@ -147,11 +147,11 @@ describe("the laptop", () => {
 
   test("trace shows tunnel, home and home's ISP, and both pairs of public addresses", async () => {
     const trace = object(JSON.parse((await world.laptop("trace", "download.lab", "--ipv4", "--json")).stdout));
-    assert.deepEqual(places(trace["hops"]), ["tunnel", "exit's network", "exit's ISP", "beyond", "beyond"]);
-    const { before, now } = object(trace["public"]) as Record<string, Record<string, string>>;
+    assert.deepEqual(places(trace.hops), ["tunnel", "exit's network", "exit's ISP", "beyond", "beyond"]);
+    const { before, now } = object(trace.public) as Record<string, Record<string, string>>;
     assert.deepEqual(before, CAFE);
-    assert.equal(now?.["ipv4"], HOME_IPV4);
-    assert.ok(now?.["ipv6"]?.startsWith(HOME_NETWORK6));
+    assert.equal(now?.ipv4, HOME_IPV4);
+    assert.ok(now?.ipv6?.startsWith(HOME_NETWORK6));
   });
 
   test("50 MB arrive intact, and the café's uplink sees WireGuard datagrams to the home and nothing else", async () => {
@@ -317,11 +317,11 @@ describe("destroy", () => {
     const { exitNodes } = await world.json("list");
     assert.deepEqual(exitNodes, []);
     const status = await world.json("lab", "status");
-    assert.deepEqual(status["containers"], []);
+    assert.deepEqual(status.containers, []);
   });
 });
 
 function places(hops: unknown): string[] {
   assert.ok(Array.isArray(hops));
-  return hops.map((hop) => String(object(hop)["where"]));
+  return hops.map((hop) => String(object(hop).where));
 }

@@ -26,7 +26,7 @@ test("the lab's hosts are added beside the others, and taking them away restores
   assert.deepEqual(merged.changed, ["lab", "lab-token"]);
   assert.deepEqual(configSchema.parse(merged.config), merged.config, "what is written can be read");
   assert.equal(merged.config.hosts["lab-token"]?.login, "exitnode@pve!lab");
-  assert.equal(merged.credentials.hosts["lab"]?.secret, "correct horse");
+  assert.equal(merged.credentials.hosts.lab?.secret, "correct horse");
   const { config, credentials } = withoutLabHosts(merged);
   assert.deepEqual({ config, credentials }, before);
 });

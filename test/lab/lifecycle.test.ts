@@ -87,7 +87,7 @@ const state = async (): Promise<string> => JSON.parse(await must(lab("status", "
 /** Why the tests cannot run here; undefined when they can. */
 async function obstacle(): Promise<string | undefined> {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "the lab needs root on Linux";
-  if (process.env["EXITNODE_LAB_PLACE"] !== undefined) return "this is inside the lab";
+  if (process.env.EXITNODE_LAB_PLACE !== undefined) return "this is inside the lab";
   if (existsSync(OURS)) await must(lab("down"));
   return (await state()) === "absent" ? undefined : "a lab is up on this machine: exitnode lab down";
 }
@@ -244,9 +244,9 @@ describe("the lab", { skip: why ?? false }, () => {
     const credentials = await readCredentials(localFiles, env.EXITNODE_CONFIG);
     assert.deepEqual(Object.keys(hosts), ["lab", "lab-token"]);
     const token = `PVEAPIToken=${hosts["lab-token"]?.login}=${credentials.hosts["lab-token"]?.secret}`;
-    const url = `${hosts["lab"]?.url}/api2/json`;
+    const url = `${hosts.lab?.url}/api2/json`;
     assert.match(await must(run(["curl", "-ks", "-H", `Authorization: ${token}`, `${url}/version`])), /"release"/);
-    const form = `username=${hosts["lab"]?.login}&password=${credentials.hosts["lab"]?.secret}`;
+    const form = `username=${hosts.lab?.login}&password=${credentials.hosts.lab?.secret}`;
     assert.match(await must(run(["curl", "-ks", "-d", form, `${url}/access/ticket`])), /"ticket"/);
   });
 

@@ -269,8 +269,8 @@ test("a place resolves names by its own router, whatever the machine is set to",
 test("a command in a place finds this very program first, and keeps the device's files of that place apart", () => {
   const inside = insidePlace(place("cafe-isp"), ["ip", "a"], "/run/bin", { PATH: "/usr/bin" });
   assert.deepEqual(inside.argv, ["ip", "netns", "exec", "exn-cafeisp", "ip", "a"]);
-  assert.match(inside.env["PATH"] ?? "", /^\/run\/bin:\/usr\/bin:/);
-  assert.equal(inside.env["EXITNODE_ETC"], "/var/lib/exitnode-lab/places/cafe-isp/etc");
+  assert.match(inside.env.PATH ?? "", /^\/run\/bin:\/usr\/bin:/);
+  assert.equal(inside.env.EXITNODE_ETC, "/var/lib/exitnode-lab/places/cafe-isp/etc");
   assert.equal(namespaceOf("cafe-isp"), "exn-cafeisp");
   assert.throws(() => place("moon"), { code: "place-unknown" });
 });

@@ -116,7 +116,7 @@ async function ask(step: Recorded): Promise<Answer> {
   if (step.verb === "POST" && path.endsWith("/status/stop") && step.status === 200) await started(path);
   for (const until = performance.now() + 30_000; ; await delay(50)) {
     const answer = await send(step, path);
-    const running = (answer.body["data"] as { status?: string } | null)?.status === "running";
+    const running = (answer.body.data as { status?: string } | null)?.status === "running";
     if (!step.label.includes("(poll, final)") || !running || performance.now() > until) return answer;
   }
 }
@@ -205,7 +205,7 @@ function sendMultipart(step: Recorded, path: string, headers: OutgoingHttpHeader
 
 /** Secrets, tickets and task names of ours, for the steps that follow. */
 function learn(step: Recorded, { body }: Answer): void {
-  const data = body["data"];
+  const data = body.data;
   if (step.upid !== undefined && typeof data === "string") upids.push([step.upid, data]);
   if (typeof data !== "object" || data === null) return;
   const { ticket, CSRFPreventionToken, username, value, "full-tokenid": id } = data as Record<string, string>;
@@ -227,7 +227,7 @@ function differenceOf(step: Recorded, answer: Answer): string | undefined {
   if (step.message !== undefined && plain(String(message)) !== plain(step.message)) return `message ${message}`;
   if (step.total !== undefined && typeof total !== "number") return "no total";
   if (step.exitstatus !== undefined) {
-    const exit = (data as Record<string, string>)["exitstatus"];
+    const exit = (data as Record<string, string>).exitstatus;
     if (plain(String(exit)) !== plain(step.exitstatus)) return `task ended ${exit}, recorded ${step.exitstatus}`;
   }
   if (step.upid !== undefined && !/^UPID:pve1:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:/.test(String(data)))

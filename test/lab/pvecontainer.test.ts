@@ -17,7 +17,7 @@ import { type Answer, pveRequest, tokenHeaders } from "./pverequest.js";
  * systemd as a tar archive, named in EXITNODE_TEST_ROOTFS (.tar or .tar.zst).
  */
 const NAMESPACE = "exn-pt1";
-const ARCHIVE = process.env["EXITNODE_TEST_ROOTFS"] ?? "";
+const ARCHIVE = process.env.EXITNODE_TEST_ROOTFS ?? "";
 const skip = process.getuid?.() !== 0 || !existsSync(ARCHIVE) ? "needs root and EXITNODE_TEST_ROOTFS" : false;
 
 const enter = ["/usr/bin/nsenter", `--net=/run/netns/${NAMESPACE}`, "--"];
@@ -61,7 +61,7 @@ before(async () => {
     username: "root@pam",
     password: access.rootPassword,
   });
-  const { ticket, CSRFPreventionToken } = login.body["data"] as Record<string, string>;
+  const { ticket, CSRFPreventionToken } = login.body.data as Record<string, string>;
   asRoot = pveRequest(server, {
     Cookie: `PVEAuthCookie=${encodeURIComponent(ticket ?? "")}`,
     CSRFPreventionToken: CSRFPreventionToken ?? "",
@@ -78,11 +78,11 @@ after(async () => {
 
 async function finished(answer: Answer): Promise<{ exit: string; log: string[] }> {
   assert.equal(answer.status, 200, answer.reason);
-  const task = `/nodes/pve1/tasks/${encodeURIComponent(String(answer.body["data"]))}`;
+  const task = `/nodes/pve1/tasks/${encodeURIComponent(String(answer.body.data))}`;
   for (;;) {
     const { data } = (await asRoot("GET", `${task}/status`)).body as { data: { status: string; exitstatus: string } };
     if (data.status === "stopped") {
-      const log = (await asRoot("GET", `${task}/log?limit=0`)).body["data"] as { t: string }[];
+      const log = (await asRoot("GET", `${task}/log?limit=0`)).body.data as { t: string }[];
       return { exit: data.exitstatus, log: log.map(({ t }) => t) };
     }
     await delay(50);
@@ -125,7 +125,7 @@ test("a container goes from create to destroy with its limits in force, and leav
   assert.match(readFileSync(`/proc/${pid}/uid_map`, "utf8"), /^\s*0\s+100000\s+65536\n$/);
   inside(901, "sh", "-c", "until test -S /run/dbus/system_bus_socket; do sleep 0.1; done");
   assert.equal(inside(901, "systemctl", "is-system-running", "--wait").trim(), "running");
-  const shown = (await call("GET", "/nodes/pve1/lxc/901/interfaces")).body["data"] as { name: string; inet: string }[];
+  const shown = (await call("GET", "/nodes/pve1/lxc/901/interfaces")).body.data as { name: string; inet: string }[];
   assert.equal(shown.find(({ name }) => name === "eth0")?.inet, "10.77.9.11/24");
   assert.match(ip("-o", "link", "show", "veth901i0"), /master vmbr0/);
 

@@ -29,8 +29,8 @@ export class ModelRuntime implements Runtime {
   }
 
   async addresses(vmid: number): Promise<string> {
-    const net = splitOption(this.#started.get(vmid)?.["net0"] ?? "");
-    const [local = "", length = "24"] = (net["ip"] ?? "").split("/");
+    const net = splitOption(this.#started.get(vmid)?.net0 ?? "");
+    const [local = "", length = "24"] = (net.ip ?? "").split("/");
     const lo = [
       { family: "inet", local: "127.0.0.1", prefixlen: 8 },
       { family: "inet6", local: "::1", prefixlen: 128 },
@@ -41,7 +41,7 @@ export class ModelRuntime implements Runtime {
     ];
     return JSON.stringify([
       { ifname: "lo", address: "00:00:00:00:00:00", addr_info: lo },
-      { ifname: "eth0", address: net["hwaddr"]?.toLowerCase(), addr_info: eth0 },
+      { ifname: "eth0", address: net.hwaddr?.toLowerCase(), addr_info: eth0 },
     ]);
   }
 

@@ -36,9 +36,9 @@ describe("create", () => {
   test("makes one unprivileged container with one core and 512 MiB, working", async () => {
     const { proxmox, machine, done } = await made();
     const container = only(proxmox);
-    assert.equal(container.options["unprivileged"], "1");
-    assert.equal(container.options["onboot"], "1");
-    assert.equal(container.options["features"], "nesting=1");
+    assert.equal(container.options.unprivileged, "1");
+    assert.equal(container.options.onboot, "1");
+    assert.equal(container.options.features, "nesting=1");
     assert.ok(container.joined);
     assert.deepEqual(exitNodeFacts(done.view), {
       name: "home",
@@ -76,7 +76,7 @@ describe("create", () => {
   test("a plan says what was changed by hand, in words, and the next create puts it right", async () => {
     const { proxmox, machine } = await made();
     const container = only(proxmox);
-    container.options["memory"] = "1024";
+    container.options.memory = "1024";
     container.sysctl.set("net/ipv4/ip_forward", "0");
     container.loadedNft = "flushed";
     container.units.set("exitnode-agent", "failed");
@@ -89,7 +89,7 @@ describe("create", () => {
     ]);
     const done = await create(await modelParts(proxmox, machine), REQUEST, WANTED);
     assert.equal(done.changed, true);
-    assert.equal(container.options["memory"], "512");
+    assert.equal(container.options.memory, "512");
     assert.deepEqual((await plan(await modelParts(proxmox, machine), REQUEST, WANTED)).steps, []);
   });
 
@@ -99,7 +99,7 @@ describe("create", () => {
     await create(await modelParts(proxmox, machine), REQUEST, { name: "home", given: { memory: 1024 } });
     const again = await create(await modelParts(proxmox, machine), REQUEST, WANTED);
     assert.equal(again.changed, false);
-    assert.equal(only(proxmox).options["memory"], "1024");
+    assert.equal(only(proxmox).options.memory, "1024");
   });
 
   test("a lost answer is settled by looking: one container", async () => {
@@ -127,7 +127,7 @@ describe("create", () => {
       model.kernelWireguard = false;
     });
     assert.equal(exitNodeFacts(done.view).dataPlane, "userspace");
-    assert.equal(only(proxmox).options["dev0"], "/dev/net/tun,mode=0666");
+    assert.equal(only(proxmox).options.dev0, "/dev/net/tun,mode=0666");
   });
 
   test("an IPv6 address that is there before DHCP has answered is not what the exit node is known by", async () => {

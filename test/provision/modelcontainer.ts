@@ -36,10 +36,10 @@ export class ModelContainer {
   }
 
   get hostname(): string {
-    return this.options["hostname"] ?? "";
+    return this.options.hostname ?? "";
   }
   get tags(): string[] {
-    return (this.options["tags"] ?? "").split(";").filter((tag) => tag !== "");
+    return (this.options.tags ?? "").split(";").filter((tag) => tag !== "");
   }
 
   set(options: PveParams): void {
@@ -48,7 +48,7 @@ export class ModelContainer {
   }
 
   rawConfig(): Record<string, string> {
-    return { ...this.options, description: `${this.options["description"]}\n`, digest: this.digest() };
+    return { ...this.options, description: `${this.options.description}\n`, digest: this.digest() };
   }
 
   digest(): string {
@@ -57,7 +57,7 @@ export class ModelContainer {
 
   start(): void {
     this.running = true;
-    this.tun = this.options["dev0"] !== undefined;
+    this.tun = this.options.dev0 !== undefined;
     for (const unit of ["exitnode-agent", "exitnode-coordinator"]) if (this.units.has(unit)) this.#restart(unit);
   }
 

@@ -172,7 +172,7 @@ export class ModelProxmox {
     }
     if (this.containers.has(params.vmid) || this.foreign.has(params.vmid))
       throw new Failure("vmid-taken", `CT ${params.vmid} already exists on node 'pve1'`);
-    if (params["dev0"] !== undefined && this.login !== "root@pam")
+    if (params.dev0 !== undefined && this.login !== "root@pam")
       throw new Failure("root-only", "configuring device passthrough is only allowed for root@pam");
     const container = new ModelContainer(params, this.kernelWireguard);
     this.containers.set(params.vmid, container);
@@ -192,7 +192,7 @@ export class ModelProxmox {
     const { digest, ...options } = changes;
     if (digest !== undefined && digest !== container.digest())
       throw new Failure("config-changed", "detected modified configuration");
-    if (options["dev0"] !== undefined && this.login !== "root@pam")
+    if (options.dev0 !== undefined && this.login !== "root@pam")
       throw new Failure("root-only", "configuring device passthrough is only allowed for root@pam");
     container.set(options);
   }

@@ -209,7 +209,7 @@ test("a container's config comes typed, and keeps every option as Proxmox wrote 
   const config = await pve.config("pve1", 101);
   assert.ok(config !== undefined);
   const { options, ...typed } = config;
-  assert.equal(options["rootfs"], "local:101/vm-101-disk-0.raw,size=2G");
+  assert.equal(options.rootfs, "local:101/vm-101-disk-0.raw,size=2G");
   assert.deepEqual(typed, {
     hostname: "exit1",
     description: "managed by lab",

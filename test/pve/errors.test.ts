@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { z } from "zod";
+import * as z from "zod";
 import { replyFailure, taskFailure } from "../../src/pve/errors.js";
 
 /** Every error recorded from Proxmox VE 9.2, with the code it becomes. */

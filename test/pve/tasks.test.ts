@@ -21,8 +21,8 @@ class OneTask implements Engine {
     this.calls.push(`${method} ${path.at(-1)}`);
     assert.deepEqual(path.slice(0, 4), ["nodes", "pve1", "tasks", UPID]);
     if (path.at(-1) === "log") {
-      const start = Number(params?.["start"]);
-      const page = this.#log.map((t, i) => ({ n: i + 1, t })).slice(start, start + Number(params?.["limit"]));
+      const start = Number(params?.start);
+      const page = this.#log.map((t, i) => ({ n: i + 1, t })).slice(start, start + Number(params?.limit));
       return this.#log.length === 0 ? [{ n: 1, t: "no content" }] : page;
     }
     const state = this.states.length > 1 ? this.states.shift() : this.states[0];

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -69,7 +69,7 @@ const RULES: Record<string, Rule> = {
   lab: {
     values: ["kit", "netconf"],
     types: ["sys"],
-    packages: ["node:", "zod", "selfsigned", "ws", "yaml"],
+    packages: ["node:", "execa", "zod", "selfsigned", "ws", "yaml"],
     why: "it stands in for a machine that is not ours, so it shares no code with what is tested against it",
   },
   cli: {
@@ -98,8 +98,7 @@ function importsOf(path: string): Import[] {
   for (const match of text.matchAll(/^(?:import|export)\s+(type\s+)?(?:([^"';]*?)\s+from\s+)?"([^"]+)"/gm)) {
     const names = match[2] ?? "";
     const inner = /^\{([^}]*)\}$/.exec(names.trim())?.[1];
-    const allTypes =
-      inner?.split(",").every((name) => name.trim() === "" || name.trim().startsWith("type ")) === true;
+    const allTypes = inner?.split(",").every((name) => name.trim() === "" || name.trim().startsWith("type ")) === true;
     found.push({ from: path, to: match[3] ?? "", typeOnly: match[1] !== undefined || allTypes });
   }
   for (const match of text.matchAll(/\bimport\("([^"]+)"\)/g))
@@ -208,14 +207,53 @@ test("the version in the program is the package's, and every dependency is pinne
   assert.deepEqual(loose, []);
 });
 
+test("no test is switched off by a word: what cannot run here says why it cannot", () => {
+  const off = /\b(?:test|it|describe|suite)\.(?:skip|only|todo)\s*\(|\b(?:skip|only|todo):\s*true\b/;
+  assert.deepEqual(
+    filesUnder(join(root, "test")).filter((path) => off.test(readFileSync(path, "utf8"))),
+    [],
+  );
+});
+
+test("no source imports a test", () => {
+  const outside = sources.filter((path) =>
+    importsOf(path).some((one) => one.to.startsWith(".") && resolved(one).startsWith("../")),
+  );
+  assert.deepEqual(outside, []);
+});
+
+test("the README's two commands are there and can be run", () => {
+  const promised = new Set(readFileSync(join(root, "README.md"), "utf8").match(/\.\/scripts\/[a-z-]+/g));
+  assert.ok(promised.has("./scripts/demo") && promised.has("./scripts/test"), [...promised].join(" "));
+  for (const path of promised) accessSync(join(root, path), constants.X_OK);
+});
+
+test("every file in templates/ goes somewhere: a source names it", () => {
+  const text = sources.map((path) => readFileSync(join(root, "src", path), "utf8")).join("\n");
+  const idle = readdirSync(join(root, "templates")).filter((name) => !text.includes(`"${name.replace(/\.hbs$/, "")}"`));
+  assert.deepEqual(idle, []);
+});
+
+test("nothing names a place that only one machine has, nor a package registry", () => {
+  const shown = ["src", "templates", "appliance", "scripts", "docs"]
+    .filter((folder) => existsSync(join(root, folder)))
+    .flatMap((folder) => filesUnder(join(root, folder), ""))
+    .concat(readdirSync(root).flatMap((name) => (name.endsWith(".md") ? [join(root, name)] : [])));
+  const local = /\/work\/|npmjs|deb\.debian\.org/;
+  assert.deepEqual(
+    shown.filter((path) => local.test(readFileSync(path, "utf8"))),
+    [],
+  );
+});
+
 function withoutComments(text: string): string {
   return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "");
 }
 
-function filesUnder(folder: string): string[] {
+function filesUnder(folder: string, ending = ".ts"): string[] {
   return readdirSync(folder, { recursive: true })
     .map((name) => join(folder, String(name)))
-    .filter((path) => path.endsWith(".ts") && statSync(path).isFile())
+    .filter((path) => path.endsWith(ending) && statSync(path).isFile())
     .sort();
 }
 

@@ -76,7 +76,7 @@ export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promis
 function readKept(path: string): Omit<Access, "fingerprint"> | undefined {
   if (!existsSync(path)) return undefined;
   const value: unknown = JSON.parse(readFileSync(path, "utf8"));
-  if (!isRecord(value) || !isRecord(value["token"])) return undefined;
+  if (!isRecord(value) || !isRecord(value.token)) return undefined;
   const { rootPassword, token } = value;
-  return { rootPassword: String(rootPassword), token: { id: String(token["id"]), secret: String(token["secret"]) } };
+  return { rootPassword: String(rootPassword), token: { id: String(token.id), secret: String(token.secret) } };
 }

@@ -24,7 +24,7 @@ export function requireCheck(accounts: Accounts, caller: Caller, check: Check, p
       requireModify(accounts, caller, fill(String(rest[0]), params));
       return;
     case "userid-param":
-      requireUserid(accounts, caller, String(rest[0]), String(params["userid"] ?? ""));
+      requireUserid(accounts, caller, String(rest[0]), String(params.userid ?? ""));
       return;
     case "userid-group": {
       const privileges = rest[0] as readonly string[];

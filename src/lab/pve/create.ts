@@ -72,15 +72,15 @@ async function build(
   log.line(`extracting archive '${archive}'`);
   const [summary, hostKeys] = await Promise.all([
     unpack(disk.path, archive, signal),
-    makeHostKeys(creation.options["hostname"] ?? `CT${vmid}`, signal),
+    makeHostKeys(creation.options.hostname ?? `CT${vmid}`, signal),
   ]);
   log.line(summary);
   log.line("Detected container architecture: amd64");
   const release = (await readRootFile(disk.path, "/etc/os-release")) ?? "";
-  const ostype = creation.options["ostype"] ?? /^ID="?(debian|ubuntu)"?$/m.exec(release)?.[1] ?? "unmanaged";
+  const ostype = creation.options.ostype ?? /^ID="?(debian|ubuntu)"?$/m.exec(release)?.[1] ?? "unmanaged";
   const options: Record<string, string> = {
     ...creation.options,
-    arch: creation.options["arch"] ?? "amd64",
+    arch: creation.options.arch ?? "amd64",
     ostype,
     rootfs: `${disk.volid},size=${sizeGib}G`,
   };
@@ -96,14 +96,14 @@ async function build(
     log.line(`done: ${key.fingerprint}`);
   }
   const systemd = await rootHas(disk.path, "/usr/lib/systemd/systemd");
-  if (systemd && splitOption(options["features"] ?? "")["nesting"] !== "1")
+  if (systemd && splitOption(options.features ?? "").nesting !== "1")
     log.warn("Systemd 257 detected. You may need to enable nesting.");
   if (signal.aborted) throw new Error("received interrupt");
   return options;
 }
 
 /** A MAC address of Proxmox's own range. */
-export function newMac(): string {
+function newMac(): string {
   const byte = (): string => randomInt(256).toString(16).toUpperCase().padStart(2, "0");
   return `BC:24:11:${byte()}:${byte()}:${byte()}`;
 }
@@ -111,6 +111,6 @@ export function newMac(): string {
 /** net0 as it is stored: a MAC and a type are added, keys are put in order. */
 export function storedNet(option: string, mac: () => string = newMac): string {
   const net = splitOption(option);
-  const hwaddr = (net["hwaddr"] ?? mac()).toUpperCase();
+  const hwaddr = (net.hwaddr ?? mac()).toUpperCase();
   return joinOption({ ...net, hwaddr, type: "veth" }, ["name"]);
 }

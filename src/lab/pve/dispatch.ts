@@ -71,7 +71,7 @@ export async function dispatch(
 function admit(pve: Pve, caller: Caller, method: Method, given: Record<string, Raw>): Record<string, string | number> {
   const texts = Object.fromEntries(Object.entries(given).map(([key, value]) => [key, String(value)]));
   if (method.check !== undefined) requireCheck(pve.accounts, caller, method.check, texts);
-  const node = texts["node"];
+  const node = texts.node;
   if (method.path[0] === "nodes" && node !== undefined && node !== pve.nodeName && node !== "localhost")
     throw failed(
       `hostname lookup '${node}' failed - failed to get address info for: ${node}: Name or service not known`,
@@ -88,11 +88,11 @@ async function upload(
   method: Method,
   uri: Record<string, string>,
 ): Promise<unknown> {
-  const path = `/storage/${uri["storage"]}`;
+  const path = `/storage/${uri.storage}`;
   // Checked before the body is read, and answered without one.
   if (!may(pve.accounts, caller, path, "Datastore.AllocateTemplate"))
     throw new Refusal(403, `Permission check failed (${path}, Datastore.AllocateTemplate)`, { body: "empty" });
-  pve.storage.requireKnown(uri["storage"] ?? "");
+  pve.storage.requireKnown(uri.storage ?? "");
   const received = await receiveUpload(request, `${pve.storage.root}/tmp`);
   const params = admit(pve, caller, method, { ...received.fields, filename: received.filename, ...uri });
   return importUpload({ pve, caller, params }, received);

@@ -64,6 +64,6 @@ export class Guests {
 
 /** A lock left in the configuration refuses every change; only the node's shell can remove it. */
 export function refuseLocked(config: GuestConfig): void {
-  const lock = config.options["lock"];
+  const lock = config.options.lock;
   if (lock !== undefined) throw failed(`CT is locked (${lock})`);
 }

@@ -48,7 +48,7 @@ export function parseConfig(text: string): GuestConfig {
       else if (key !== "") section[key] = unescapeLine(value);
     }
   }
-  if (remarks.length > 0) config.options["description"] = `${remarks.join("\n")}\n`;
+  if (remarks.length > 0) config.options.description = `${remarks.join("\n")}\n`;
   return config;
 }
 

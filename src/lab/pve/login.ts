@@ -14,7 +14,7 @@ export function authenticate(pve: Pve, request: IncomingMessage, verb: string): 
   return byToken(pve, decodeURIComponent(token));
 }
 
-export function ticketOf(cookie: string | undefined): string | undefined {
+function ticketOf(cookie: string | undefined): string | undefined {
   const value = /(?:^|;\s*)PVEAuthCookie=([^;]*)/.exec(cookie ?? "")?.[1];
   if (value === undefined) return undefined;
   try {
@@ -27,7 +27,7 @@ export function ticketOf(cookie: string | undefined): string | undefined {
 function byTicket(pve: Pve, request: IncomingMessage, verb: string, ticket: string): Caller {
   const user = pve.tickets.userOf(ticket, pve.now());
   if (user === undefined || !enabled(pve, user)) throw unauthorized("Authentication failed!");
-  const csrf = request.headers["csrfpreventiontoken"];
+  const csrf = request.headers.csrfpreventiontoken;
   if (verb !== "GET" && !(typeof csrf === "string" && pve.tickets.csrfMatches(user, csrf, pve.now())))
     throw unauthorized("Permission denied - invalid csrf token");
   return { user };

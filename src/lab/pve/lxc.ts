@@ -40,7 +40,7 @@ export function lxcRuntime(stateDir: string, enter: readonly string[] = withCgro
       rmSync(folder, { recursive: true, force: true });
       mkdirSync(folder, { recursive: true, mode: 0o755 });
       for (const key of netKeys(options)) {
-        await requireBridge(enter, splitOption(options[key] ?? "")["bridge"]);
+        await requireBridge(enter, splitOption(options[key] ?? "").bridge);
         writeFileSync(join(folder, `${key}-up`), renderUpScript(options[key] ?? ""), { mode: 0o755 });
       }
       for (const device of devices(options)) await makeNode(folder, device);
@@ -163,18 +163,18 @@ function limitOrder(
   const values = limitValues(after, facts).filter(
     ([name, value]) => new Map(limitValues(before, facts)).get(name) !== value,
   );
-  return Number(after["memory"]) > Number(before["memory"]) ? values.reverse() : values;
+  return Number(after.memory) > Number(before.memory) ? values.reverse() : values;
 }
 
 /** Changes address and MAC of a running container's interface without taking the pair apart. */
 async function reconfigure(pid: number, before: Record<string, string>, after: Record<string, string>): Promise<void> {
-  const name = before["name"] ?? "eth0";
+  const name = before.name ?? "eth0";
   const ip = async (...args: string[]): Promise<void> => {
     await runProgram(["/usr/bin/nsenter", `--net=/proc/${pid}/ns/net`, "/sbin/ip", ...args]);
   };
-  if (before["hwaddr"] !== after["hwaddr"]) {
+  if (before.hwaddr !== after.hwaddr) {
     await ip("link", "set", "dev", name, "down");
-    await ip("link", "set", "dev", name, "address", after["hwaddr"] ?? "");
+    await ip("link", "set", "dev", name, "address", after.hwaddr ?? "");
     await ip("link", "set", "dev", name, "up");
   }
   for (const [address, gateway] of [

@@ -15,9 +15,9 @@ export const CPU_PERIOD_US = 100_000;
 /** The LXC configuration of an unprivileged container, from the options of its Proxmox configuration. */
 export function renderLxcConfig(vmid: number, root: string, options: Record<string, string>, facts: LxcFacts): string {
   const lines = [
-    `lxc.uts.name = ${(options["hostname"] ?? `CT${vmid}`).split(".")[0]}`,
+    `lxc.uts.name = ${(options.hostname ?? `CT${vmid}`).split(".")[0]}`,
     `lxc.rootfs.path = dir:${root}`,
-    ...(options["unprivileged"] === "0"
+    ...(options.unprivileged === "0"
       ? []
       : [`lxc.idmap = u 0 ${ID_BASE} ${ID_COUNT}`, `lxc.idmap = g 0 ${ID_BASE} ${ID_COUNT}`]),
     `lxc.apparmor.profile = ${facts.apparmor ? "generated" : "unconfined"}`,
@@ -30,7 +30,7 @@ export function renderLxcConfig(vmid: number, root: string, options: Record<stri
     "lxc.tty.max = 2",
     "lxc.pty.max = 1024",
     "lxc.signal.halt = SIGRTMIN+3",
-    `lxc.init.cmd = ${options["entrypoint"] ?? "/sbin/init"}`,
+    `lxc.init.cmd = ${options.entrypoint ?? "/sbin/init"}`,
     ...limits(options, facts),
     ...networks(vmid, options, facts),
     ...devices(options).map(
@@ -45,9 +45,9 @@ export function limitValues(
   options: Record<string, string>,
   facts: Pick<LxcFacts, "cgroup" | "swapAccounting">,
 ): [string, string][] {
-  const memory = Number(options["memory"] ?? 512) * 1024 * 1024;
-  const swap = Number(options["swap"] ?? 512) * 1024 * 1024;
-  const cpus = Number(options["cpulimit"] ?? 0) || Number(options["cores"] ?? 0);
+  const memory = Number(options.memory ?? 512) * 1024 * 1024;
+  const swap = Number(options.swap ?? 512) * 1024 * 1024;
+  const cpus = Number(options.cpulimit ?? 0) || Number(options.cores ?? 0);
   const quota = cpus > 0 ? String(Math.round(cpus * CPU_PERIOD_US)) : undefined;
   if (facts.cgroup === "v2")
     return [
@@ -77,9 +77,9 @@ function networks(vmid: number, options: Record<string, string>, facts: LxcFacts
       `lxc.net.${n}.type = veth`,
       `lxc.net.${n}.veth.pair = veth${vmid}i${n}`,
       `lxc.net.${n}.script.up = ${facts.folder}/${key}-up`,
-      `lxc.net.${n}.name = ${net["name"]}`,
-      `lxc.net.${n}.hwaddr = ${net["hwaddr"]}`,
-      ...(net["link_down"] === "1" ? [] : [`lxc.net.${n}.flags = up`]),
+      `lxc.net.${n}.name = ${net.name}`,
+      `lxc.net.${n}.hwaddr = ${net.hwaddr}`,
+      ...(net.link_down === "1" ? [] : [`lxc.net.${n}.flags = up`]),
     ];
   });
 }
@@ -92,8 +92,8 @@ export const netKeys = (options: Record<string, string>): string[] =>
 /** The script of one interface; LXC gives the host's end of the pair as fifth argument. */
 export function renderUpScript(option: string): string {
   const net = splitOption(option);
-  const mtu = net["mtu"] === undefined ? "" : ` mtu ${Number(net["mtu"])}`;
-  return `#!/bin/sh\nexec /sbin/ip link set dev "$5" up${mtu} master '${net["bridge"] ?? ""}'\n`;
+  const mtu = net.mtu === undefined ? "" : ` mtu ${Number(net.mtu)}`;
+  return `#!/bin/sh\nexec /sbin/ip link set dev "$5" up${mtu} master '${net.bridge ?? ""}'\n`;
 }
 
 export type Device = {
@@ -112,10 +112,10 @@ export function devices(options: Record<string, string>): Device[] {
       const parts = splitOption(options[key] ?? "", "path");
       return {
         key,
-        path: parts["path"] ?? "",
-        mode: Number.parseInt(parts["mode"] ?? "0660", 8),
-        uid: Number(parts["uid"] ?? 0),
-        gid: Number(parts["gid"] ?? 0),
+        path: parts.path ?? "",
+        mode: Number.parseInt(parts.mode ?? "0660", 8),
+        uid: Number(parts.uid ?? 0),
+        gid: Number(parts.gid ?? 0),
       };
     });
 }

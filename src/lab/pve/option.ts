@@ -40,7 +40,7 @@ function requireOption(call: Call, vmid: number, key: string, value: string | un
     if (others) throw forbidden("changing feature flags (except nesting) is only allowed for root@pam");
     requireGuest(call, vmid, "VM.Allocate", pool);
   } else if (key === "rootfs" || kind === "mp") {
-    const volume = splitOption(value ?? "")["volume"] ?? "";
+    const volume = splitOption(value ?? "").volume ?? "";
     if (volume.startsWith("/"))
       throw forbidden(
         `mount point type ${volume.startsWith("/dev/") ? "device" : "bind"} is only allowed for root@pam`,
@@ -67,7 +67,7 @@ function requireBridge({ pve, caller }: Call, value: string | undefined): void {
 
 /** rootfs and mp*: space may be taken on their storage, and the storage exists. */
 export function requireSpace({ pve, caller }: Call, option: string): void {
-  const volume = splitOption(option)["volume"] ?? "";
+  const volume = splitOption(option).volume ?? "";
   if (volume.startsWith("/")) return;
   const { storage } = parseVolid(volume);
   const path = `/storage/${storage}`;

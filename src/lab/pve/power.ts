@@ -18,12 +18,12 @@ export function startTask(pve: Pve, caller: Caller, vmid: number): string {
   );
 }
 
-export async function startContainer(pve: Pve, vmid: number, log: TaskLog): Promise<void> {
+async function startContainer(pve: Pve, vmid: number, log: TaskLog): Promise<void> {
   const { config } = pve.guests.read(vmid);
   refuseLocked(config);
   // A start that waited for another to finish finds the work done.
   if (pve.runtime.running(vmid) !== undefined) return;
-  if (config.options["template"] === "1") throw new Error("you can't start a CT if it's a template");
+  if (config.options.template === "1") throw new Error("you can't start a CT if it's a template");
   const options = withPending(config);
   const root = rootOf(pve, options);
   pve.guests.write(vmid, emptyConfig(options));
@@ -107,10 +107,10 @@ export function destroyTask(
 
 function macsOf(options: Record<string, string>): string[] {
   const nets = Object.keys(options).filter((key) => /^net\d+$/.test(key));
-  return nets.flatMap((key) => splitOption(options[key] ?? "")["hwaddr"] ?? []);
+  return nets.flatMap((key) => splitOption(options[key] ?? "").hwaddr ?? []);
 }
 
 /** Where the root directory is; throws the words of a rootfs that points at no volume. */
 export function rootOf(pve: Pve, options: Record<string, string>): string {
-  return pve.storage.pathOf(splitOption(options["rootfs"] ?? "")["volume"] ?? "");
+  return pve.storage.pathOf(splitOption(options.rootfs ?? "").volume ?? "");
 }

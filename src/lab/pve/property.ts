@@ -97,7 +97,7 @@ function valueError(property: Property, name: string, text: string): string | un
 }
 
 /** Takes `name=eth0,bridge=vmbr0` apart; errors read as recorded, one line a key under "format error". */
-export function parsePropertyString(
+function parsePropertyString(
   format: Properties,
   text: string,
   name: string,

@@ -82,7 +82,7 @@ function readResolver(stateDir: string): Resolver {
 }
 
 /** The number of a container in the path; the schema has checked it. */
-export const vmidOf = ({ params }: Call): number => Number(params["vmid"]);
+export const vmidOf = ({ params }: Call): number => Number(params.vmid);
 
 export function text(params: Params, name: string): string | undefined {
   const value = params[name];

@@ -1,4 +1,5 @@
 import { chownSync, mkdirSync, rmSync } from "node:fs";
+import { shellWord } from "../../kit/shell.js";
 import { asContainerRoot, ID_BASE, mustRunProgram, runProgram } from "./program.js";
 
 /**
@@ -39,10 +40,10 @@ export async function unpack(root: string, archive: string, signal: AbortSignal)
 /** Replaces files inside the root. Contents travel on stdin: some are private keys. */
 export async function writeRootFiles(root: string, files: readonly RootFile[]): Promise<void> {
   const script = files.map(({ path, content, mode }) => {
-    const target = quote(`${root}${path}`);
+    const target = shellWord(`${root}${path}`);
     const encoded = Buffer.from(content).toString("base64");
     return [
-      `/usr/bin/mkdir -p ${quote(`${root}${path.slice(0, path.lastIndexOf("/"))}`)}`,
+      `/usr/bin/mkdir -p ${shellWord(`${root}${path.slice(0, path.lastIndexOf("/"))}`)}`,
       `/usr/bin/rm -f ${target}`,
       `echo '${encoded}' | /usr/bin/base64 -d > ${target}`,
       `/usr/bin/chmod ${mode.toString(8)} ${target}`,
@@ -60,5 +61,3 @@ export async function readRootFile(root: string, path: string): Promise<string |
 export async function rootHas(root: string, path: string): Promise<boolean> {
   return (await runProgram(asContainerRoot(["/usr/bin/test", "-e", `${root}${path}`]))).exitCode === 0;
 }
-
-const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

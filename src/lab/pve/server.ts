@@ -117,7 +117,7 @@ function send(request: IncomingMessage, response: ServerResponse, status: number
 /** A create that a killed server left half-way: its lock would hold the number for ever. */
 export function dropUnfinished(pve: Pve): void {
   for (const vmid of pve.guests.list()) {
-    if (pve.guests.read(vmid).config.options["lock"] !== "create") continue;
+    if (pve.guests.read(vmid).config.options.lock !== "create") continue;
     removeRoot(join(pve.storage.root, "images", String(vmid)));
     dropFromPools(pve, vmid);
     pve.guests.remove(vmid);

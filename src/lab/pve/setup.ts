@@ -11,7 +11,7 @@ export type Resolver = { readonly nameservers: readonly string[]; readonly searc
 
 /** Files that follow the configuration: written at create and at each start. */
 export async function configureRoot(root: string, options: Record<string, string>, host: Resolver): Promise<void> {
-  const hostname = options["hostname"] ?? "localhost";
+  const hostname = options.hostname ?? "localhost";
   const [short = hostname] = hostname.split(".");
   const address = staticAddress(options) ?? "127.0.1.1";
   const names = short === hostname ? hostname : `${hostname} ${short}`;
@@ -67,12 +67,12 @@ async function crypt(password: string): Promise<string> {
 }
 
 function staticAddress(options: Record<string, string>): string | undefined {
-  for (const net of networksOf(options)) if (net["ip"]?.includes("/")) return net["ip"].split("/")[0];
+  for (const net of networksOf(options)) if (net.ip?.includes("/")) return net.ip.split("/")[0];
   return undefined;
 }
 
 /** net0, net1, … taken apart, in order. */
-export function networksOf(options: Record<string, string>): Record<string, string>[] {
+function networksOf(options: Record<string, string>): Record<string, string>[] {
   return Object.keys(options)
     .filter((key) => /^net\d+$/.test(key))
     .sort((a, b) => Number(a.slice(3)) - Number(b.slice(3)))
@@ -80,8 +80,8 @@ export function networksOf(options: Record<string, string>): Record<string, stri
 }
 
 function resolvConf(options: Record<string, string>, host: Resolver): string {
-  const own = options["nameserver"]?.split(/[\s,;]+/).filter((word) => word !== "");
-  const search = options["searchdomain"] ?? host.search;
+  const own = options.nameserver?.split(/[\s,;]+/).filter((word) => word !== "");
+  const search = options.searchdomain ?? host.search;
   const nameservers = own === undefined || own.length === 0 ? host.nameservers : own;
   return `${search === undefined ? "" : `search ${search}\n`}${nameservers.map((ip) => `nameserver ${ip}\n`).join("")}`;
 }
@@ -89,9 +89,9 @@ function resolvConf(options: Record<string, string>, host: Resolver): string {
 /** /etc/network/interfaces as Proxmox writes it for Debian. */
 export function renderInterfaces(options: Record<string, string>): string {
   const stanzas = networksOf(options).map((net) => {
-    const name = net["name"] ?? "eth0";
-    const four = family(name, "inet", net["ip"], net["gw"]);
-    const six = family(name, "inet6", net["ip6"], net["gw6"]);
+    const name = net.name ?? "eth0";
+    const four = family(name, "inet", net.ip, net.gw);
+    const six = family(name, "inet6", net.ip6, net.gw6);
     const body = `${four}${six}`;
     return `auto ${name}\n${body === "" ? `iface ${name} inet manual\n` : body}`;
   });

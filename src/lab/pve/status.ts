@@ -9,23 +9,23 @@ export function guestStatus(pve: Pve, vmid: number): Record<string, unknown> {
   const { config } = pve.guests.read(vmid);
   const options = withPending(config);
   const running = pve.runtime.running(vmid);
-  const memory = Number(options["memory"] ?? 512) * MIB;
+  const memory = Number(options.memory ?? 512) * MIB;
   const common = {
     type: "lxc",
     vmid,
-    name: options["hostname"] ?? `CT${vmid}`,
+    name: options.hostname ?? `CT${vmid}`,
     status: running === undefined ? "stopped" : "running",
-    cpus: Number(options["cores"] ?? 0) || 1,
+    cpus: Number(options.cores ?? 0) || 1,
     maxmem: memory,
-    maxswap: Number(options["swap"] ?? 512) * MIB,
-    maxdisk: sizeOf(options["rootfs"] ?? ""),
+    maxswap: Number(options.swap ?? 512) * MIB,
+    maxdisk: sizeOf(options.rootfs ?? ""),
     swap: 0,
     disk: 0,
     diskread: 0,
     diskwrite: 0,
-    ...(options["tags"] === undefined ? {} : { tags: options["tags"] }),
-    ...(options["lock"] === undefined ? {} : { lock: options["lock"] }),
-    ...(options["template"] === "1" ? { template: 1 } : {}),
+    ...(options.tags === undefined ? {} : { tags: options.tags }),
+    ...(options.lock === undefined ? {} : { lock: options.lock }),
+    ...(options.template === "1" ? { template: 1 } : {}),
   };
   if (running === undefined) return { ...common, cpu: 0, mem: 0, uptime: 0, netin: 0, netout: 0 };
   return {
@@ -47,7 +47,7 @@ export function guestStatus(pve: Pve, vmid: number): Record<string, unknown> {
 
 /** Bytes of `local:101/vm-101-disk-0.raw,size=2G`. */
 export function sizeOf(rootfs: string): number {
-  const [, number = "0", unit = ""] = /^(\d+(?:\.\d+)?)([KMGT]?)$/.exec(splitOption(rootfs)["size"] ?? "") ?? [];
+  const [, number = "0", unit = ""] = /^(\d+(?:\.\d+)?)([KMGT]?)$/.exec(splitOption(rootfs).size ?? "") ?? [];
   const units: Record<string, number> = { "": 1, K: 1024, M: MIB, G: GIB, T: 1024 * GIB };
   return Number(number) * (units[unit] ?? 1);
 }

@@ -133,12 +133,12 @@ class PartReader {
 export function importUpload(call: Call, upload: Upload): string {
   const { pve, params } = call;
   const filename = upload.filename.replace(/^.*[/\\]/, "").replace(/[^a-zA-Z0-9_.-]/g, "_");
-  const content = String(params["content"]);
+  const content = String(params.content);
   const folder = pve.storage.folderOf(content);
   if (!(content === "iso" ? /\.(?:iso|img)$/i : TEMPLATE).test(filename))
     throw badParameters({ filename: "wrong file extension" });
   const target = join(folder, filename);
-  const checksum = params["checksum"];
+  const checksum = params.checksum;
   return pve.tasks.start("imgcopy", "", call.caller, async (log) => {
     try {
       log.line(`starting file import from: ${upload.temporary}`);

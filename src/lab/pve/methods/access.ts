@@ -14,9 +14,9 @@ export const accessMethods: Handlers = {
   "GET /access/ticket": () => null,
 
   "POST /access/ticket": ({ pve, params }) => {
-    const given = String(params["username"]);
-    const username = given.includes("@") ? given : `${given}@${params["realm"] ?? "pam"}`;
-    const password = String(params["password"]);
+    const given = String(params.username);
+    const username = given.includes("@") ? given : `${given}@${params.realm ?? "pam"}`;
+    const password = String(params.password);
     if (!mayLogIn(pve, username, password)) throw unauthorized("authentication failure", "json");
     const { ticket, csrf } = pve.tickets.issue(username, pve.now());
     const cap = capabilities(heldAnywhere(pve, { user: username }));
@@ -45,29 +45,29 @@ export const accessMethods: Handlers = {
   ],
 
   "GET /access/roles/{roleid}": ({ pve, params }) => {
-    const privileges = pve.accounts.role(String(params["roleid"]));
-    if (privileges === undefined) throw failed(`role '${params["roleid"]}' does not exist`);
+    const privileges = pve.accounts.role(String(params.roleid));
+    if (privileges === undefined) throw failed(`role '${params.roleid}' does not exist`);
     return Object.fromEntries(privileges.map((privilege) => [privilege, 1]));
   },
 
   "POST /access/roles": ({ pve, params }) => {
-    const roleid = String(params["roleid"]);
+    const roleid = String(params.roleid);
     if (pve.accounts.role(roleid) !== undefined) throw failed(`create role failed: role '${roleid}' already exists`);
-    pve.accounts.roles[roleid] = uniqueSorted(words(String(params["privs"] ?? "")));
+    pve.accounts.roles[roleid] = uniqueSorted(words(String(params.privs ?? "")));
     pve.accounts.save();
     return null;
   },
 
   "PUT /access/roles/{roleid}": ({ pve, params }) => {
-    const { roleid, own } = ownRole(pve, params["roleid"], "update");
-    const wanted = words(String(params["privs"] ?? ""));
-    pve.accounts.roles[roleid] = uniqueSorted(params["append"] === 1 ? [...own, ...wanted] : wanted);
+    const { roleid, own } = ownRole(pve, params.roleid, "update");
+    const wanted = words(String(params.privs ?? ""));
+    pve.accounts.roles[roleid] = uniqueSorted(params.append === 1 ? [...own, ...wanted] : wanted);
     pve.accounts.save();
     return null;
   },
 
   "DELETE /access/roles/{roleid}": ({ pve, params }) => {
-    const { roleid } = ownRole(pve, params["roleid"], "delete");
+    const { roleid } = ownRole(pve, params.roleid, "delete");
     delete pve.accounts.roles[roleid];
     pve.accounts.dropGrantsTo((grant) => grant.roleid === roleid);
     pve.accounts.save();
@@ -104,27 +104,27 @@ function ownRole(pve: Pve, given: unknown, doing: string): { roleid: string; own
 }
 
 function putAcl({ pve, params }: Call): null {
-  const path = String(params["path"]);
+  const path = String(params.path);
   if (!ACL_PATH.test(path)) throw badParameters({ path: `invalid ACL path '${path}'` });
-  const users = words(String(params["users"] ?? ""));
-  const tokens = words(String(params["tokens"] ?? ""));
+  const users = words(String(params.users ?? ""));
+  const tokens = words(String(params.tokens ?? ""));
   const required = "either 'users', 'groups' or 'tokens' is required.";
-  if (users.length + tokens.length === 0 && params["groups"] === undefined)
+  if (users.length + tokens.length === 0 && params.groups === undefined)
     throw badParameters({ users: required, groups: required, tokens: required });
-  const propagate = Number(params["propagate"] ?? 1);
+  const propagate = Number(params.propagate ?? 1);
   const whole = path.length > 1 ? path.replace(/\/+$/, "") : path;
   const who: Pick<Grant, "type" | "ugid">[] = [
     ...users.map((ugid) => ({ type: "user" as const, ugid })),
     ...tokens.map((ugid) => ({ type: "token" as const, ugid })),
   ];
-  for (const roleid of words(String(params["roles"]))) {
+  for (const roleid of words(String(params.roles))) {
     if (pve.accounts.role(roleid) === undefined) throw failed(`ACL update failed: role '${roleid}' does not exist`);
     for (const { type, ugid } of who) {
       requireKnown(pve, type, ugid);
       const same = (grant: Grant): boolean =>
         grant.path === whole && grant.type === type && grant.ugid === ugid && grant.roleid === roleid;
       pve.accounts.dropGrantsTo(same);
-      if (params["delete"] !== 1) pve.accounts.acl.push({ path: whole, type, ugid, roleid, propagate });
+      if (params.delete !== 1) pve.accounts.acl.push({ path: whole, type, ugid, roleid, propagate });
     }
   }
   pve.accounts.save();

@@ -14,7 +14,7 @@ export const clusterMethods: Handlers = {
 
   "GET /cluster/nextid": (call) => {
     const { guests } = call.pve;
-    if (call.params["vmid"] !== undefined) {
+    if (call.params.vmid !== undefined) {
       const vmid = vmidOf(call);
       if (guests.has(vmid)) throw badParameters({ vmid: `VM ${vmid} already exists` });
       return String(vmid);
@@ -41,7 +41,7 @@ export const clusterMethods: Handlers = {
   "GET /cluster/options": ({ pve, caller }) => ({ "allowed-tags": usedTags(pve, caller) }),
 
   "GET /cluster/resources": ({ pve, caller, params }) => {
-    const type = params["type"];
+    const type = params.type;
     const wanted = (kind: string): boolean => type === undefined || type === kind;
     const node = {
       id: `node/${pve.nodeName}`,
@@ -67,7 +67,7 @@ export const clusterMethods: Handlers = {
 /** Free-form tags are known by being used. */
 function usedTags(pve: Pve, caller: Caller): string[] {
   const seen = pve.guests.list().filter((vmid) => may(pve.accounts, caller, `/vms/${vmid}`, "VM.Audit"));
-  const tags = seen.flatMap((vmid) => words(withPending(pve.guests.read(vmid).config)["tags"] ?? ""));
+  const tags = seen.flatMap((vmid) => words(withPending(pve.guests.read(vmid).config).tags ?? ""));
   return [...new Set(tags)].sort();
 }
 
@@ -79,7 +79,7 @@ function resource(pve: Pve, vmid: number): Record<string, unknown> {
     node: pve.nodeName,
     maxcpu: cpus,
     memhost: 0,
-    template: status["template"] ?? 0,
+    template: status.template ?? 0,
   };
 }
 

@@ -24,7 +24,7 @@ export const STALE = "detected modified configuration - file changed by other us
 export const configMethods: Handlers = {
   "GET /nodes/{node}/lxc/{vmid}/config": (call) => {
     const { config, digest } = call.pve.guests.read(vmidOf(call));
-    const options = call.params["current"] === 1 ? config.options : withPending(config);
+    const options = call.params.current === 1 ? config.options : withPending(config);
     return { ...outwardAll(options), digest };
   },
 
@@ -48,11 +48,11 @@ export const configMethods: Handlers = {
     requireOptions(call, vmid, { description: "" });
     const { config } = pve.guests.read(vmid);
     refuseLocked(config);
-    const disk = String(params["disk"]);
+    const disk = String(params.disk);
     const option = config.options[disk];
     if (option === undefined) throw failed(`disk '${disk}' does not exist`);
     requireSpace(call, option);
-    const wanted = String(params["size"]);
+    const wanted = String(params.size);
     const now = sizeOf(option);
     const size = sizeOf(`size=${wanted.replace("+", "")}`) + (wanted.startsWith("+") ? now : 0);
     if (size < now) throw failed("unable to shrink disk size");
@@ -144,5 +144,5 @@ function change(config: GuestConfig, key: string, value: string, running: boolea
 function sameInterface(before: string | undefined, after: string): boolean {
   if (before === undefined) return false;
   const [old, wanted] = [splitOption(before), splitOption(after)];
-  return old["name"] === wanted["name"] && old["bridge"] === wanted["bridge"];
+  return old.name === wanted.name && old.bridge === wanted.bridge;
 }

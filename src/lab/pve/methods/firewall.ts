@@ -20,7 +20,7 @@ export const firewallMethods: Handlers = {
   },
   "PUT /nodes/{node}/lxc/{vmid}/firewall/options": (call) => {
     const { firewall } = read(call);
-    for (const key of words(String(call.params["delete"] ?? ""))) delete firewall.options[key];
+    for (const key of words(String(call.params.delete ?? ""))) delete firewall.options[key];
     return write(call, { ...firewall, options: { ...firewall.options, ...given(call) } });
   },
   "GET /nodes/{node}/lxc/{vmid}/firewall/rules": (call) => {
@@ -35,7 +35,7 @@ export const firewallMethods: Handlers = {
   },
   "GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}": (call) => {
     const { firewall, digest } = read(call);
-    return { ...ruleAt(call, firewall), pos: Number(call.params["pos"]), digest };
+    return { ...ruleAt(call, firewall), pos: Number(call.params.pos), digest };
   },
   "DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}": (call) => {
     const { firewall } = read(call);
@@ -51,7 +51,7 @@ function pathOf(call: Call): string {
 function read(call: Call): { firewall: Firewall; digest: string } {
   const text = existsSync(pathOf(call)) ? readFileSync(pathOf(call), "utf8") : "";
   const digest = digestOf(text);
-  const wanted = call.params["digest"];
+  const wanted = call.params.digest;
   if (wanted !== undefined && wanted !== digest) throw failed(STALE);
   return { firewall: text === "" ? { options: {}, rules: [] } : (JSON.parse(text) as Firewall), digest };
 }
@@ -68,12 +68,12 @@ function given({ params }: Call): Rule {
 
 /** Told where the rule names addresses. */
 function ipVersion(rule: Rule): { ipversion?: number } {
-  const address = rule["source"] ?? rule["dest"];
+  const address = rule.source ?? rule.dest;
   return address === undefined ? {} : { ipversion: String(address).includes(":") ? 6 : 4 };
 }
 
 function ruleAt({ params }: Call, firewall: Firewall): Rule {
-  const rule = firewall.rules[Number(params["pos"])];
-  if (rule === undefined) throw badParameters({ pos: `no rule at position ${params["pos"]}` });
+  const rule = firewall.rules[Number(params.pos)];
+  if (rule === undefined) throw badParameters({ pos: `no rule at position ${params.pos}` });
   return rule;
 }

@@ -36,13 +36,13 @@ export const guestMethods: Handlers = {
 
   "POST /nodes/{node}/lxc/{vmid}/status/shutdown": (call) => {
     requireRunning(call, `CT ${vmidOf(call)} not running`);
-    const timeoutS = Number(call.params["timeout"] ?? SHUTDOWN_S);
-    return shutdownTask(call.pve, call.caller, vmidOf(call), { timeoutS, force: call.params["forceStop"] === 1 });
+    const timeoutS = Number(call.params.timeout ?? SHUTDOWN_S);
+    return shutdownTask(call.pve, call.caller, vmidOf(call), { timeoutS, force: call.params.forceStop === 1 });
   },
 
   "POST /nodes/{node}/lxc/{vmid}/status/reboot": (call) => {
     requireRunning(call, `VM ${vmidOf(call)} not running`);
-    return rebootTask(call.pve, call.caller, vmidOf(call), Number(call.params["timeout"] ?? SHUTDOWN_S));
+    return rebootTask(call.pve, call.caller, vmidOf(call), Number(call.params.timeout ?? SHUTDOWN_S));
   },
 
   "GET /nodes/{node}/lxc/{vmid}/interfaces": async (call) => {
@@ -71,14 +71,14 @@ export const guestMethods: Handlers = {
   },
 
   "POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback": (call) =>
-    refusedTask(call, "vzrollback", `snapshot '${call.params["snapname"]}' does not exist`),
+    refusedTask(call, "vzrollback", `snapshot '${call.params.snapname}' does not exist`),
 
   "DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}": (call) =>
-    refusedTask(call, "vzdelsnapshot", `snapshot '${call.params["snapname"]}' does not exist`),
+    refusedTask(call, "vzdelsnapshot", `snapshot '${call.params.snapname}' does not exist`),
 
   "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config": (call) => {
     call.pve.guests.read(vmidOf(call));
-    throw failed(`snapshot '${call.params["snapname"]}' does not exist`);
+    throw failed(`snapshot '${call.params.snapname}' does not exist`);
   },
 };
 
@@ -92,7 +92,7 @@ function refusedTask(call: Call, type: string, reason: string): string {
 }
 
 function refuseSkiplock({ caller, params }: Call): void {
-  if (params["skiplock"] === 1 && !isRoot(caller)) throw badParameters({ skiplock: "Only root may use this option." });
+  if (params.skiplock === 1 && !isRoot(caller)) throw badParameters({ skiplock: "Only root may use this option." });
 }
 
 function requireRunning(call: Call, otherwise: string): void {
@@ -104,11 +104,11 @@ function interfaces(json: string): unknown[] {
   const links: unknown = JSON.parse(json);
   if (!isRecordArray(links)) return [];
   return links.map((link) => {
-    const infos = isRecordArray(link["addr_info"]) ? link["addr_info"].filter(isRecord) : [];
+    const infos = isRecordArray(link.addr_info) ? link.addr_info.filter(isRecord) : [];
     const addresses = infos.map((info) => ({
-      "ip-address": String(info["local"]),
-      prefix: String(info["prefixlen"]),
-      "ip-address-type": String(info["family"]),
+      "ip-address": String(info.local),
+      prefix: String(info.prefixlen),
+      "ip-address-type": String(info.family),
     }));
     const first = (family: string): string | undefined => {
       const found = addresses.find((address) => address["ip-address-type"] === family);
@@ -117,9 +117,9 @@ function interfaces(json: string): unknown[] {
     const inet = first("inet");
     const inet6 = first("inet6");
     return {
-      name: link["ifname"],
-      hwaddr: link["address"],
-      "hardware-address": link["address"],
+      name: link.ifname,
+      hwaddr: link.address,
+      "hardware-address": link.address,
       "ip-addresses": addresses,
       ...(inet === undefined ? {} : { inet }),
       ...(inet6 === undefined ? {} : { inet6 }),

@@ -29,12 +29,12 @@ export const lxcMethods: Handlers = {
     const { pve, caller, params } = call;
     const vmid = vmidOf(call);
     const { config } = pve.guests.read(vmid);
-    if (config.options["protection"] === "1") throw failed(`can't remove CT ${vmid} - protection mode enabled`);
+    if (config.options.protection === "1") throw failed(`can't remove CT ${vmid} - protection mode enabled`);
     refuseLocked(config);
-    const force = params["force"] === 1;
+    const force = params.force === 1;
     if (!force && pve.runtime.running(vmid) !== undefined)
       throw failed(`unable to destroy CT ${vmid} - container is running`);
-    return destroyTask(pve, caller, vmid, { force, purge: params["purge"] === 1 });
+    return destroyTask(pve, caller, vmid, { force, purge: params.purge === 1 });
   },
 };
 
@@ -55,15 +55,15 @@ function create(call: Call): unknown {
   if (sshKeys !== undefined && !validKeys(sshKeys)) throw failed("SSH public key validation error");
   const options: Record<string, string> = {};
   for (const [key, value] of Object.entries(params)) if (!NOT_OPTIONS.has(key)) options[key] = String(value);
-  const rootfs = wholeRootfs(options["rootfs"] ?? String(DISK_GIB_DEFAULT), text(params, "storage") ?? "local");
+  const rootfs = wholeRootfs(options.rootfs ?? String(DISK_GIB_DEFAULT), text(params, "storage") ?? "local");
   const { unprivileged: _, ...checked } = options;
   requireOptions(call, vmid, { ...checked, rootfs }, pool);
   const template = text(params, "ostemplate") ?? "";
   requireTemplate(call, template);
   requireSpace(call, rootfs);
-  if (params["unprivileged"] === 0)
+  if (params.unprivileged === 0)
     throw badParameters({ unprivileged: "the lab's Proxmox VE runs unprivileged containers only" });
-  if (params["restore"] === 1) throw badParameters({ restore: "restoring is not part of the lab's Proxmox VE" });
+  if (params.restore === 1) throw badParameters({ restore: "restoring is not part of the lab's Proxmox VE" });
   if (pve.guests.has(vmid)) throw failed(`CT ${vmid} already exists on node '${pve.nodeName}'`);
   const creation = {
     vmid,
@@ -72,7 +72,7 @@ function create(call: Call): unknown {
     options: storedOptions(options, vmid),
     sshKeys,
     password: text(params, "password"),
-    start: params["start"] === 1,
+    start: params.start === 1,
   };
   pve.guests.write(vmid, emptyConfig({ lock: "create" }));
   if (pool !== undefined) {
@@ -89,7 +89,7 @@ function requireAllocation({ pve, caller, params }: Call, vmid: number, pool: st
   const inPool = pool !== undefined && may(pve.accounts, caller, `/pool/${pool}`, "VM.Allocate");
   // This refusal names neither path nor privilege.
   if (!inPool && !may(pve.accounts, caller, `/vms/${vmid}`, "VM.Allocate")) throw forbidden();
-  if (params["unprivileged"] === 0) mustHave(pve.accounts, caller, "/", "Sys.Modify");
+  if (params.unprivileged === 0) mustHave(pve.accounts, caller, "/", "Sys.Modify");
   if (params["ha-managed"] === 1) mustHave(pve.accounts, caller, "/", "Sys.Console");
 }
 
@@ -130,9 +130,9 @@ function storedOptions(options: Record<string, string>, vmid: number): Record<st
     hostname: `CT${vmid}`,
     ...options,
   };
-  delete stored["rootfs"];
+  delete stored.rootfs;
   for (const key of Object.keys(stored)) if (/^net\d+$/.test(key)) stored[key] = storedNet(stored[key] ?? "");
-  if (stored["tags"] !== undefined) stored["tags"] = storedTags(stored["tags"]);
-  if (stored["description"] !== undefined) stored["description"] = storedDescription(stored["description"]);
+  if (stored.tags !== undefined) stored.tags = storedTags(stored.tags);
+  if (stored.description !== undefined) stored.description = storedDescription(stored.description);
   return withPending(emptyConfig(stored));
 }

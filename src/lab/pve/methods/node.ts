@@ -89,29 +89,29 @@ function nodeStatus(pve: Pve): Record<string, unknown> {
 async function networks(type: string | undefined): Promise<unknown[]> {
   const links: unknown = JSON.parse((await mustRunProgram(["/sbin/ip", "--json", "--details", "address"])).stdout);
   if (!isRecordArray(links)) return [];
-  const shown = links.filter((link) => !/^(?:lo$|veth|tap|fwbr|fwpr|fwln)/.test(String(link["ifname"])));
+  const shown = links.filter((link) => !/^(?:lo$|veth|tap|fwbr|fwpr|fwln)/.test(String(link.ifname)));
   const rows = shown.map(describe);
   if (type === undefined) return rows;
   const wanted = type === "any_bridge" || type === "any_local_bridge" ? "bridge" : type;
-  return rows.filter((row) => row["type"] === wanted);
+  return rows.filter((row) => row.type === wanted);
 }
 
 function describe(link: Record<string, unknown>): Record<string, unknown> {
-  const info = link["linkinfo"];
+  const info = link.linkinfo;
   const bridge = typeof info === "object" && info !== null && "info_kind" in info && info.info_kind === "bridge";
-  const addresses = isRecordArray(link["addr_info"]) ? link["addr_info"] : [];
-  const four = addresses.find((address) => address["family"] === "inet");
+  const addresses = isRecordArray(link.addr_info) ? link.addr_info : [];
+  const four = addresses.find((address) => address.family === "inet");
   const static4 =
     four === undefined
       ? { method: "manual" }
       : {
           method: "static",
-          address: four["local"],
-          netmask: String(four["prefixlen"]),
-          cidr: `${four["local"]}/${four["prefixlen"]}`,
+          address: four.local,
+          netmask: String(four.prefixlen),
+          cidr: `${four.local}/${four.prefixlen}`,
         };
   return {
-    iface: link["ifname"],
+    iface: link.ifname,
     type: bridge ? "bridge" : "eth",
     active: 1,
     ...(bridge ? { autostart: 1, bridge_ports: "", bridge_stp: "off", bridge_fd: "0" } : { exists: 1 }),

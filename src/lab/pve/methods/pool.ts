@@ -14,10 +14,10 @@ export const poolMethods: Handlers = {
       .filter(([name]) => may(pve.accounts, caller, `/pool/${name}`, "Pool.Audit"))
       .map(([name, pool]) => ({ poolid: name, ...(pool.comment === undefined ? {} : { comment: pool.comment }) }));
   },
-  "GET /pools/{poolid}": ({ pve, params }) => describe(pve, String(params["poolid"])),
+  "GET /pools/{poolid}": ({ pve, params }) => describe(pve, String(params.poolid)),
 
   "POST /pools": ({ pve, params }) => {
-    const poolid = String(params["poolid"]);
+    const poolid = String(params.poolid);
     if (pve.accounts.pools[poolid] !== undefined) throw failed(`create pool failed: pool '${poolid}' already exists`);
     const comment = text(params, "comment");
     pve.accounts.pools[poolid] = { vms: [], storage: [], ...(comment === undefined ? {} : { comment }) };
@@ -49,15 +49,15 @@ function describe(pve: Pve, poolid: string): Record<string, unknown> {
 }
 
 function update({ pve, caller, params }: Call): null {
-  const pool = knownPool(pve, String(params["poolid"]));
-  if (params["comment"] !== undefined) pool.comment = String(params["comment"]);
-  const leave = params["delete"] === 1;
+  const pool = knownPool(pve, String(params.poolid));
+  if (params.comment !== undefined) pool.comment = String(params.comment);
+  const leave = params.delete === 1;
   try {
-    for (const vmid of words(String(params["vms"] ?? "")).map(Number)) {
+    for (const vmid of words(String(params.vms ?? "")).map(Number)) {
       mustHave(pve.accounts, caller, `/vms/${vmid}`, "Permissions.Modify", "VM.Allocate");
       pool.vms = [...pool.vms.filter((member) => member !== vmid), ...(leave ? [] : [vmid])];
     }
-    for (const storage of words(String(params["storage"] ?? ""))) {
+    for (const storage of words(String(params.storage ?? ""))) {
       mustHave(pve.accounts, caller, `/storage/${storage}`, "Permissions.Modify", "Datastore.Allocate");
       pool.storage = [...pool.storage.filter((member) => member !== storage), ...(leave ? [] : [storage])];
     }
@@ -70,7 +70,7 @@ function update({ pve, caller, params }: Call): null {
 }
 
 function remove({ pve, params }: Call): null {
-  const poolid = String(params["poolid"]);
+  const poolid = String(params.poolid);
   const pool = knownPool(pve, poolid);
   if (pool.vms.length + pool.storage.length > 0) throw failed(`delete pool failed: pool '${poolid}' is not empty`);
   delete pve.accounts.pools[poolid];

@@ -11,36 +11,36 @@ export const storageMethods: Handlers = {
       : [],
 
   "GET /storage/{storage}": ({ pve, params }) => {
-    pve.storage.requireKnown(String(params["storage"]));
+    pve.storage.requireKnown(String(params.storage));
     return { storage: LOCAL, type: "dir", path: pve.storage.root, content: LOCAL_CONTENT.join(",") };
   },
 
   "GET /nodes/{node}/storage": ({ pve, caller, params }) => {
     const content = text(params, "content")?.split(",") ?? [];
     const holds = content.every((kind) => LOCAL_CONTENT.some((own) => own === kind));
-    const named = params["storage"] === undefined || params["storage"] === LOCAL;
+    const named = params.storage === undefined || params.storage === LOCAL;
     return visible(pve, caller) && holds && named ? [{ storage: LOCAL, ...status(pve) }] : [];
   },
 
   "GET /nodes/{node}/storage/{storage}": (call) => {
-    call.pve.storage.requireKnown(String(call.params["storage"]));
+    call.pve.storage.requireKnown(String(call.params.storage));
     return ["status", "content", "upload"].map((subdir) => ({ subdir }));
   },
 
   "GET /nodes/{node}/storage/{storage}/status": (call) => {
-    call.pve.storage.requireKnown(String(call.params["storage"]));
+    call.pve.storage.requireKnown(String(call.params.storage));
     return status(call.pve);
   },
 
   "GET /nodes/{node}/storage/{storage}/content": ({ pve, params }) => {
-    pve.storage.requireKnown(String(params["storage"]));
+    pve.storage.requireKnown(String(params.storage));
     const content = text(params, "content");
     const images = pve.storage
       .images()
       .map(({ volid, vmid }) => ({ volid, vmid, content: "rootdir", format: "raw", size: 0 }))
-      .filter(({ vmid }) => params["vmid"] === undefined || vmid === params["vmid"]);
+      .filter(({ vmid }) => params.vmid === undefined || vmid === params.vmid);
     const shown = content === undefined || content === "rootdir" || content === "images" ? images : [];
-    return params["vmid"] === undefined ? [...pve.storage.list(content), ...shown] : shown;
+    return params.vmid === undefined ? [...pve.storage.list(content), ...shown] : shown;
   },
 
   "GET /nodes/{node}/storage/{storage}/content/{volume}": (call) => {
@@ -84,8 +84,8 @@ function status(pve: Pve): Record<string, unknown> {
 
 /** The volume in the path: a whole id, or its name on the storage of the path. Disks are no one's to remove here. */
 function volume({ pve, params }: Call): { volid: string; path: string; storage: string } {
-  const storage = String(params["storage"]);
-  const given = String(params["volume"]);
+  const storage = String(params.storage);
+  const given = String(params.volume);
   const volid = given.includes(":") ? given : `${storage}:${given}`;
   pve.storage.requireKnown(parseVolid(volid).storage);
   if (/^\d+\//.test(parseVolid(volid).name)) throw failed(`cannot remove volume '${volid}': it belongs to a container`);

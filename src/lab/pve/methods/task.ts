@@ -16,8 +16,8 @@ export const taskMethods: Handlers = {
       .filter(({ upid }) => all || owns(call, upid))
       .filter(({ state }) => source === "all" || (source === "active") === (state.kind === "running"))
       .filter(({ upid, state }) => matches(call, upid, state));
-    const start = Number(params["start"] ?? 0);
-    const page = wanted.slice(start, start + Number(params["limit"] ?? LIMIT_DEFAULT));
+    const start = Number(params.start ?? 0);
+    const page = wanted.slice(start, start + Number(params.limit ?? LIMIT_DEFAULT));
     return new WithTotal(
       page.map(({ upid, state }) => ({ ...upid, ...ending(state, "status") })),
       wanted.length,
@@ -34,8 +34,8 @@ export const taskMethods: Handlers = {
 
   "GET /nodes/{node}/tasks/{upid}/log": (call) => {
     const lines = call.pve.tasks.log(readable(call));
-    const start = Number(call.params["start"] ?? 0);
-    const limit = Number(call.params["limit"] ?? LIMIT_DEFAULT) || lines.length;
+    const start = Number(call.params.start ?? 0);
+    const limit = Number(call.params.limit ?? LIMIT_DEFAULT) || lines.length;
     const numbered = lines.map((t, i) => ({ n: i + 1, t }));
     return new WithTotal(numbered.slice(start, start + limit), lines.length);
   },
@@ -54,7 +54,7 @@ function owns({ caller }: Call, upid: Upid): boolean {
 }
 
 function readable(call: Call, otherwise = "Sys.Audit"): Upid {
-  const upid = parseUpid(String(call.params["upid"]));
+  const upid = parseUpid(String(call.params.upid));
   call.pve.tasks.find(upid);
   const path = `/nodes/${call.pve.nodeName}`;
   if (!owns(call, upid) && !may(call.pve.accounts, call.caller, path, otherwise))
@@ -65,12 +65,12 @@ function readable(call: Call, otherwise = "Sys.Audit"): Upid {
 function matches({ params }: Call, upid: Upid, state: TaskState): boolean {
   const good = state.kind === "running" || /^(?:OK|WARNINGS: \d+)$/.test(state.exit);
   return (
-    (params["errors"] !== 1 || !good) &&
-    (params["vmid"] === undefined || upid.id === String(params["vmid"])) &&
-    (params["typefilter"] === undefined || upid.type === params["typefilter"]) &&
-    (params["userfilter"] === undefined || upid.user.includes(String(params["userfilter"]))) &&
-    (params["since"] === undefined || upid.starttime >= Number(params["since"])) &&
-    (params["until"] === undefined || upid.starttime <= Number(params["until"]))
+    (params.errors !== 1 || !good) &&
+    (params.vmid === undefined || upid.id === String(params.vmid)) &&
+    (params.typefilter === undefined || upid.type === params.typefilter) &&
+    (params.userfilter === undefined || upid.user.includes(String(params.userfilter))) &&
+    (params.since === undefined || upid.starttime >= Number(params.since)) &&
+    (params.until === undefined || upid.starttime <= Number(params.until))
   );
 }
 

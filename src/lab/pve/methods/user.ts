@@ -13,18 +13,18 @@ export const userMethods: Handlers = {
       .map(([userid, user]) => ({ userid, ...profile(user), "realm-type": userid.endsWith("@pam") ? "pam" : "pve" })),
 
   "GET /access/users/{userid}": ({ pve, params }) => {
-    const { user } = knownUser(pve, params["userid"]);
+    const { user } = knownUser(pve, params.userid);
     const tokens = Object.fromEntries(Object.entries(user.tokens).map(([name, token]) => [name, info(token)]));
     return { ...profile(user), ...(Object.keys(tokens).length === 0 ? {} : { tokens }) };
   },
 
   "POST /access/users": ({ pve, params }) => {
-    const userid = String(params["userid"]);
+    const userid = String(params.userid);
     if (pve.accounts.users[userid] !== undefined) throw failed(`create user failed: user '${userid}' already exists`);
     const password = text(params, "password");
     if (password !== undefined && password.length < 8)
       throw badParameters({ password: "value must be at least 8 characters long" });
-    const user: User = { enable: Number(params["enable"] ?? 1), expire: Number(params["expire"] ?? 0), tokens: {} };
+    const user: User = { enable: Number(params.enable ?? 1), expire: Number(params.expire ?? 0), tokens: {} };
     pve.accounts.users[userid] = {
       ...user,
       ...remarks(params),
@@ -35,16 +35,16 @@ export const userMethods: Handlers = {
   },
 
   "PUT /access/users/{userid}": ({ pve, params }) => {
-    const { user } = knownUser(pve, params["userid"]);
-    if (params["enable"] !== undefined) user.enable = Number(params["enable"]);
-    if (params["expire"] !== undefined) user.expire = Number(params["expire"]);
+    const { user } = knownUser(pve, params.userid);
+    if (params.enable !== undefined) user.enable = Number(params.enable);
+    if (params.expire !== undefined) user.expire = Number(params.expire);
     Object.assign(user, remarks(params));
     pve.accounts.save();
     return null;
   },
 
   "DELETE /access/users/{userid}": ({ pve, params }) => {
-    const { userid } = knownUser(pve, params["userid"], "delete user failed: ");
+    const { userid } = knownUser(pve, params.userid, "delete user failed: ");
     delete pve.accounts.users[userid];
     pve.accounts.dropGrantsTo((grant) => grant.ugid === userid || grant.ugid.startsWith(`${userid}!`));
     pve.accounts.save();
@@ -52,7 +52,7 @@ export const userMethods: Handlers = {
   },
 
   "GET /access/users/{userid}/token": ({ pve, params }) =>
-    Object.entries(knownUser(pve, params["userid"]).user.tokens).map(([tokenid, token]) => ({
+    Object.entries(knownUser(pve, params.userid).user.tokens).map(([tokenid, token]) => ({
       tokenid,
       ...info(token),
     })),
@@ -60,15 +60,15 @@ export const userMethods: Handlers = {
   "GET /access/users/{userid}/token/{tokenid}": (call) => info(knownToken(call).token),
 
   "POST /access/users/{userid}/token/{tokenid}": ({ pve, params }) => {
-    const { userid, user } = knownUser(pve, params["userid"]);
-    const tokenid = String(params["tokenid"]);
+    const { userid, user } = knownUser(pve, params.userid);
+    const tokenid = String(params.tokenid);
     if (user.tokens[tokenid] !== undefined) throw badParameters({ tokenid: "Token already exists." });
     const { secret, hash } = newSecret();
     const comment = text(params, "comment");
     user.tokens[tokenid] = {
       secretHash: hash,
-      privsep: Number(params["privsep"] ?? 1),
-      expire: Number(params["expire"] ?? 0),
+      privsep: Number(params.privsep ?? 1),
+      expire: Number(params.expire ?? 0),
       ...(comment === undefined ? {} : { comment }),
     };
     pve.accounts.save();
@@ -81,10 +81,10 @@ export const userMethods: Handlers = {
   "PUT /access/users/{userid}/token/{tokenid}": (call) => {
     const { pve, params } = call;
     const { token, userid, tokenid } = knownToken(call);
-    if (params["privsep"] !== undefined) token.privsep = Number(params["privsep"]);
-    if (params["expire"] !== undefined) token.expire = Number(params["expire"]);
-    if (params["comment"] !== undefined) token.comment = String(params["comment"]);
-    const fresh = params["regenerate"] === 1 ? newSecret() : undefined;
+    if (params.privsep !== undefined) token.privsep = Number(params.privsep);
+    if (params.expire !== undefined) token.expire = Number(params.expire);
+    if (params.comment !== undefined) token.comment = String(params.comment);
+    const fresh = params.regenerate === 1 ? newSecret() : undefined;
     if (fresh !== undefined) token.secretHash = fresh.hash;
     pve.accounts.save();
     if (fresh === undefined) return info(token);
@@ -108,8 +108,8 @@ function knownUser(pve: Pve, given: unknown, doing = ""): { userid: string; user
 }
 
 function knownToken({ pve, params }: Call): { userid: string; user: User; tokenid: string; token: Token } {
-  const { userid, user } = knownUser(pve, params["userid"]);
-  const tokenid = String(params["tokenid"]);
+  const { userid, user } = knownUser(pve, params.userid);
+  const tokenid = String(params.tokenid);
   const token = user.tokens[tokenid];
   if (token === undefined) throw failed(`no such token '${tokenid}' for user '${userid}'`);
   return { userid, user, tokenid, token };
