@@ -28,7 +28,7 @@ function lines({ say, clock }: Parts): Progress {
 }
 
 async function drawn(): Promise<Progress> {
-  const { Listr, ListrLogger, ProcessOutput } = await import("listr2");
+  const { Listr, ListrLogger, PRESET_TIMER, ProcessOutput } = await import("listr2");
   return {
     async step(words, run) {
       type Context = { outcome?: { value: Awaited<ReturnType<typeof run>> } };
@@ -50,7 +50,7 @@ async function drawn(): Promise<Progress> {
           rendererOptions: {
             collapseErrors: false,
             showErrorMessage: false,
-            timer: { condition: true, field: formatDuration },
+            timer: { ...PRESET_TIMER, field: formatDuration },
             logger: new ListrLogger({
               useIcons: false,
               processOutput: new ProcessOutput(process.stderr, process.stderr),

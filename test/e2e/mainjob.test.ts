@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
-import { eventually, object, World } from "./world.js";
+import { eventually, object, program, run, World } from "./world.js";
 
 /**
  * The main job on the real path: a real container made through the lab's API, a laptop in a café that uses it.
@@ -54,6 +54,16 @@ describe("create", () => {
     const again = await world.run(["create", "--host", "lab", "--name", "home"]);
     assert.match(again.stdout, /^nothing to do: /);
     assert.equal((await world.run(["plan", "--host", "lab", "--name", "home"])).code, 0);
+  });
+});
+
+describe("on a terminal", () => {
+  test("create draws its steps with their times and says the same at the end", async () => {
+    const argv = [process.execPath, program, "create", "--host", "lab", "--name", "home"].map((word) => `'${word}'`);
+    const drawn = await run(["script", "-qec", argv.join(" "), "/dev/null"], { env: world.env });
+    assert.equal(drawn.code, 0, drawn.stdout);
+    assert.match(drawn.stdout, /✔.*look inside.*\d s/);
+    assert.match(drawn.stdout, /nothing to do: "home"/);
   });
 });
 
