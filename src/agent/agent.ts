@@ -17,7 +17,7 @@ import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
 import { ControlClient } from "./control.js";
 import { type Choice, exitOf, greetHeard, isExit, wantInterface } from "./desired.js";
-import { candidates, nextSearch, type Search } from "./endpoints.js";
+import { candidates, nearestFirst, nextSearch, type Search } from "./endpoints.js";
 import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
 import { type Memory, recall, rememberChoice, rememberHeard, rememberMap } from "./memory.js";
@@ -187,7 +187,7 @@ export class Agent {
     this.#control = new ControlClient(
       { dial, clock, random, log },
       {
-        urls: coordinator.urls,
+        urls: nearestFirst(coordinator.urls, this.#networks()),
         coordinatorKey: coordinator.publicKey,
         machineKey: identity.machine,
         hello: () => ({

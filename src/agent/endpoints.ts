@@ -1,5 +1,5 @@
 import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
-import { type Cidr, cidrContains, familyOf, isPrivate } from "../kit/ip.js";
+import { type Cidr, cidrContains, familyOf, isPrivate, tryIp } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
 
 /**
@@ -20,6 +20,15 @@ export function candidates(endpoints: readonly string[], networks: readonly Cidr
   const onLink = reachable.filter((endpoint) => networks.some((network) => cidrContains(network, endpoint.address)));
   const publics = reachable.filter((endpoint) => !isPrivate(endpoint.address) && !onLink.includes(endpoint));
   return [...onLink, ...publics];
+}
+
+/** The URLs in the order to try: those in a network this machine is in first, for not every router leads back inside. */
+export function nearestFirst(urls: readonly string[], networks: readonly Cidr[]): string[] {
+  const isNear = (url: string): boolean => {
+    const ip = tryIp(new URL(url).hostname.replace(/^\[(.*)\]$/, "$1"));
+    return ip !== undefined && networks.some((network) => cidrContains(network, ip));
+  };
+  return [...urls.filter(isNear), ...urls.filter((url) => !isNear(url))];
 }
 
 /** One peer's search. `since` is when the current candidate's window began. */

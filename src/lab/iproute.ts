@@ -91,9 +91,15 @@ export function sysctlsOf(place: Place): [string, string][] {
   ];
 }
 
+/**
+ * A bridge hands frames on and no more: where br_netfilter is loaded it would put them through the router's NAT, and a
+ * port forward from one port of the LAN back to the same would be lost.
+ */
+const BRIDGES = "for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 > $file; done";
+
 /** A shell script, because it is one process where `sysctl` would be a package more. */
 export function renderSysctls(settings: readonly (readonly [string, string])[]): string {
-  return lines(["set -e", ...settings.map(([path, value]) => `echo ${value} > /proc/sys/net/${path}`)]);
+  return lines(["set -e", ...settings.map(([path, value]) => `echo ${value} > /proc/sys/net/${path}`), BRIDGES]);
 }
 
 /** The machine's end learns nothing from the home LAN: a router advertisement must not become its default route. */

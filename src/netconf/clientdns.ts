@@ -7,7 +7,7 @@ export const DNS_TABLE = "exitnode_client";
 
 /** Stands in the table as its comment: an equal mark is an equal table. Raise the number with the rules' text. */
 export function dnsMark({ device, resolver, uid }: DnsRedirect): string {
-  return `rules 1: dns to ${resolver} by ${device}, except user ${uid ?? "none"}`;
+  return `rules 2: dns to ${resolver} by ${device}, except user ${uid ?? "none"}`;
 }
 
 /** The whole table, replaced at once (the first two lines make sure there is one to delete). */
@@ -16,6 +16,7 @@ export function renderDnsRedirect(want: DnsRedirect): string {
   const ip = familyOf(resolver) === 4 ? "ip" : "ip6";
   const [same, other] = ip === "ip" ? ["ipv4", "ipv6"] : ["ipv6", "ipv4"];
   const exempt = uid === undefined ? "" : `    meta skuid ${uid} accept\n`;
+  // Protocols by number: names are looked up in /etc/protocols, which a small system does not have.
   // What goes to a stub resolver on loopback stays: that one asks upstream, and is redirected there.
   // A query's source was chosen for where it first went, so it is masqueraded.
   // The other family is refused at once, and resolvers fall back instead of waiting.
@@ -26,11 +27,11 @@ table inet ${DNS_TABLE} {
   chain dns_redirect {
     type nat hook output priority -100; policy accept;
     oifname "lo" accept
-${exempt}    meta nfproto ${same} meta l4proto { tcp, udp } th dport 53 dnat ${ip} to ${resolver}
+${exempt}    meta nfproto ${same} meta l4proto { 6, 17 } th dport 53 dnat ${ip} to ${resolver}
   }
   chain dns_source {
     type nat hook postrouting priority 100; policy accept;
-    oifname "${device}" ct status dnat meta l4proto { tcp, udp } th dport 53 masquerade
+    oifname "${device}" ct status dnat meta l4proto { 6, 17 } th dport 53 masquerade
   }
   chain dns_refuse {
     type filter hook output priority 0; policy accept;

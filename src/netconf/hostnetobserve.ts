@@ -3,7 +3,7 @@ import { type Family, tryCidr } from "../kit/ip.js";
 import { tryJson } from "../kit/json.js";
 import { DNS_TABLE, readDnsTable } from "./clientdns.js";
 import { type ObservedHostNet, type Previous, ROUTING_TABLE } from "./hostnet.js";
-import { PREFERENCES } from "./hostrules.js";
+import { PREFERENCES, UDP } from "./hostrules.js";
 
 /** The commands whose output says what the network of a machine is, and the reading of it. */
 const OBSERVATIONS = ["addresses", "rules4", "rules6", "routes4", "routes6", "dns", "rpFilter", "ip6Off"] as const;
@@ -87,7 +87,7 @@ function readRules(output: Output): string[] {
         rule.fwmark === undefined ? undefined : `fwmark ${rule.fwmark}`,
         rule.dst === undefined ? undefined : `to ${rule.dst}/${rule.dstlen ?? (rule.dst.includes(":") ? 128 : 32)}`,
         rule.uid_start === undefined ? undefined : `uidrange ${rule.uid_start}-${rule.uid_end ?? rule.uid_start}`,
-        rule.ipproto === undefined ? undefined : `ipproto ${rule.ipproto}`,
+        rule.ipproto === undefined ? undefined : `ipproto ${protocolNumber(rule.ipproto)}`,
         rule.dport === undefined ? undefined : `dport ${rule.dport}`,
         rule.table === undefined ? rule.action : `lookup ${rule.table}`,
         rule.suppress_prefixlen === undefined ? undefined : `suppress_prefixlength ${rule.suppress_prefixlen}`,
@@ -96,6 +96,9 @@ function readRules(output: Output): string[] {
         .join(" "),
     );
 }
+
+/** `ip` prints the name where /etc/protocols tells it one, else "ipproto-17". */
+const protocolNumber = (text: string): string => (text === "udp" ? `${UDP}` : text.replace(/^ipproto-/, ""));
 
 function readRoutes(output: Output, family: Family): { to: string; dev: string | undefined }[] {
   return parsed(ROUTES, output).map(({ dst, dev }) => {

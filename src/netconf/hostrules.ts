@@ -31,6 +31,8 @@ export type WantRules = {
 /** Every rule in this block is ours. Tailscale has 5210 to 5270, netbird 105 and 110, wg-quick 32764 and below. */
 export const PREFERENCES = { first: 5300, last: 5399 } as const;
 
+/** RFC 790. */
+export const UDP = 17;
 const OURS = "5182";
 const ALL: Selector = { kind: "all" };
 const LINK_LOCAL = parseCidr("fe80::/10");
@@ -79,7 +81,8 @@ function selectorArguments(of: Selector): string {
     case "user":
       return `uidrange ${of.uid}-${of.uid}`;
     case "dns":
-      return "ipproto udp dport 53";
+      // By number: names are looked up in /etc/protocols, which a small system does not have.
+      return `ipproto ${UDP} dport 53`;
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { candidates, ENDPOINT_WINDOW_MS, nextSearch } from "../../src/agent/endpoints.js";
+import { candidates, ENDPOINT_WINDOW_MS, nearestFirst, nextSearch } from "../../src/agent/endpoints.js";
 import { formatEndpoint } from "../../src/kit/endpoint.js";
 import { parseCidr } from "../../src/kit/ip.js";
 
@@ -33,4 +33,16 @@ test("a proven path is kept; one whose handshake has grown old is searched anew"
   const search = { at: 1, since: 0 };
   assert.equal(nextSearch(search, 3, 100_000, 1_000_000), search);
   assert.equal(nextSearch(search, 3, 200_000, 1_000_000).at, 2);
+});
+
+test("a coordinator's address in this machine's own network is tried before its public one", () => {
+  const urls = [
+    "https://203.0.113.77",
+    "https://198.18.77.50:443",
+    "https://home.example",
+    "https://[2001:db8:77:1::50]",
+  ];
+  assert.deepEqual(nearestFirst(urls, [parseCidr("198.18.77.0/24")]), [urls[1], urls[0], urls[2], urls[3]]);
+  assert.deepEqual(nearestFirst(urls, [parseCidr("2001:db8:77:1::/64")]), [urls[3], urls[0], urls[1], urls[2]]);
+  assert.deepEqual(nearestFirst(urls, []), urls);
 });

@@ -132,7 +132,13 @@ route add 2001:db8:77::/48 via 2001:db8:ff77::77
 });
 
 test("sysctls become a script that stops at the first refusal", () => {
-  assert.equal(renderSysctls([["ipv4/ip_forward", "1"]]), "set -e\necho 1 > /proc/sys/net/ipv4/ip_forward\n");
+  assert.equal(
+    renderSysctls([["ipv4/ip_forward", "1"]]),
+    `set -e
+echo 1 > /proc/sys/net/ipv4/ip_forward
+for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 > $file; done
+`,
+  );
 });
 
 test("the home router translates IPv4, forwards two ports, hairpins, and drops what nobody inside asked for", () => {

@@ -64,14 +64,14 @@ ip -4 rule add pref 5330 lookup 5182 suppress_prefixlength 0
 ip -4 rule add pref 5335 to 192.168.1.0/24 lookup main
 ip -4 rule add pref 5340 uidrange 988-988 lookup main
 ip -4 rule add pref 5350 lookup 5182
-ip -4 rule add pref 5355 ipproto udp dport 53 lookup main
+ip -4 rule add pref 5355 ipproto 17 dport 53 lookup main
 ip -4 rule add pref 5360 unreachable
 ip -6 rule add pref 5310 fwmark 0x450000 lookup main
 ip -6 rule add pref 5330 lookup 5182 suppress_prefixlength 0
 ip -6 rule add pref 5335 to fe80::/10 lookup main
 ip -6 rule add pref 5340 uidrange 988-988 lookup main
 ip -6 rule add pref 5350 lookup 5182
-ip -6 rule add pref 5355 ipproto udp dport 53 lookup main
+ip -6 rule add pref 5355 ipproto 17 dport 53 lookup main
 ip -6 rule add pref 5360 unreachable`,
   );
 });
@@ -151,16 +151,16 @@ test("the DNS table redirects the resolver's family, refuses the other, and spar
     `table inet exitnode_client
 delete table inet exitnode_client
 table inet exitnode_client {
-  comment "rules 1: dns to 100.64.0.1 by exn0, except user 988"
+  comment "rules 2: dns to 100.64.0.1 by exn0, except user 988"
   chain dns_redirect {
     type nat hook output priority -100; policy accept;
     oifname "lo" accept
     meta skuid 988 accept
-    meta nfproto ipv4 meta l4proto { tcp, udp } th dport 53 dnat ip to 100.64.0.1
+    meta nfproto ipv4 meta l4proto { 6, 17 } th dport 53 dnat ip to 100.64.0.1
   }
   chain dns_source {
     type nat hook postrouting priority 100; policy accept;
-    oifname "exn0" ct status dnat meta l4proto { tcp, udp } th dport 53 masquerade
+    oifname "exn0" ct status dnat meta l4proto { 6, 17 } th dport 53 masquerade
   }
   chain dns_refuse {
     type filter hook output priority 0; policy accept;
