@@ -128,10 +128,12 @@ describe("create", () => {
     const { url = "", fingerprint = "" } = read(configPath).hosts.lab as { url: string; fingerprint: string };
     const secret = String(read(credentialsPath).hosts.lab?.secret);
     const https = openHttps();
+    // The lab keeps its accounts from one time to the next.
+    const name = `bare${process.pid}`;
     try {
       const root = connectPve({ https, clock: systemClock }, { url, fingerprint, login: "root@pam", secret });
-      const bare = await root.createToken("exitnode@pve", "bare", "a token that may do nothing");
-      addHost("bare", "lab", { login: "exitnode@pve!bare" }, bare.secret);
+      const bare = await root.createToken("exitnode@pve", name, "a token that may do nothing");
+      addHost("bare", "lab", { login: `exitnode@pve!${name}` }, bare.secret);
     } finally {
       https.close();
     }
@@ -139,7 +141,7 @@ describe("create", () => {
     assert.equal(failure.code, "permissions-missing");
     for (const privilege of ["VM.Allocate", "VM.Config.Network", "VM.PowerMgmt", "Datastore.AllocateSpace", "SDN.Use"])
       assert.match(failure.message + failure.advice, new RegExp(privilege.replace(".", "\\.")));
-    assert.match(failure.advice, /^.*pveum acl modify \/.*--tokens 'exitnode@pve!bare'/m);
+    assert.match(failure.advice, /^.*pveum acl modify \/.*--tokens 'exitnode@pve!bare\d+'/m);
   });
 
   test("a login that may not pass /dev/net/tun, on a kernel without WireGuard: both ways out are named", async () => {
@@ -177,6 +179,21 @@ describe("create", () => {
       assert.notEqual(failure.advice, "");
     } finally {
       await world.inside(vmid, "systemctl", "start", "ssh");
+    }
+  });
+
+  test("a network that gives no address: address-missing after a minute and a half, and the container is taken away", async () => {
+    const { daemons } = await world.json("lab", "status");
+    assert.ok(Array.isArray(daemons));
+    const dhcp = Number(daemons.map(object).find(({ name }) => name === "dns-home")?.pid);
+    process.kill(dhcp, "SIGSTOP");
+    try {
+      const failure = await world.fails([...CREATE, "--ip6", "none"]);
+      assert.equal(failure.code, "address-missing");
+      assert.match(failure.message, /90 s.*vmbr0/);
+      assert.match(failure.advice, /--ip/);
+    } finally {
+      process.kill(dhcp, "SIGCONT");
     }
   });
 
