@@ -60,7 +60,9 @@ describe("create", () => {
 describe("on a terminal", () => {
   test("create draws its steps with their times and says the same at the end", async () => {
     const argv = [process.execPath, program, "create", "--host", "lab", "--name", "home"].map((word) => `'${word}'`);
-    const drawn = await run(["script", "-qec", argv.join(" "), "/dev/null"], { env: world.env });
+    const drawn = await run(["script", "-qec", `stty cols 100 rows 30; ${argv.join(" ")}`, "/dev/null"], {
+      env: world.env,
+    });
     assert.equal(drawn.code, 0, drawn.stdout);
     assert.match(drawn.stdout, /✔.*look inside.*\d s/);
     assert.match(drawn.stdout, /nothing to do: "home"/);
