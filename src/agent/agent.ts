@@ -63,7 +63,6 @@ export class Agent {
   readonly #config: AgentConfig;
   readonly #stop = new AbortController();
   readonly #searches = new Map<string, Search>();
-  readonly #warnings = new Set<string>();
   readonly #reconcile = latestOnly(() => this.#makeItSo());
   #identity: Identity | undefined;
   #memory: Memory = { map: undefined, choice: { exit: undefined }, heard: {} };
@@ -73,6 +72,8 @@ export class Agent {
   #seen: WhoamiAnswer = {};
   #control: ControlClient | undefined;
   #failure: Failure | undefined;
+  /** Why the machine does not match the map, as the last try told; tried again until it does. */
+  #trouble: string | undefined;
   /** Just started: peers of the run before are greeted, so that their sessions are renewed at once. */
   #greeting = false;
   #greetUntil: Millis = 0;
@@ -157,7 +158,7 @@ export class Agent {
     const state = await this.#state();
     const kind = this.#backend?.kind ?? "userspace";
     return describeStatus(this.#config, kind, this.#parts.version, this.#line, held, choice, state, [
-      ...this.#warnings,
+      ...(this.#trouble === undefined ? [] : [this.#trouble]),
     ]);
   }
 
@@ -231,19 +232,14 @@ export class Agent {
     const want = wantInterface(this.#config, this.#identity.wireguardKey, map, choice, endpointOf);
     await this.#backend.set(this.#greeting ? greetHeard(want, this.#memory.heard) : want);
     await setNetwork(this.#parts, this.#config, map, choice);
-    this.#warnings.delete(this.#lastTrouble);
-    this.#lastTrouble = "";
+    this.#trouble = undefined;
   }
-
-  #lastTrouble = "";
 
   /** What goes wrong while working is said in `status` and tried again; it does not end the agent. */
   async #try(work: Promise<unknown>): Promise<void> {
     await work.catch((error: unknown) => {
       const { code, message } = asFailure(error);
-      this.#warnings.delete(this.#lastTrouble);
-      this.#lastTrouble = message;
-      this.#warnings.add(message);
+      this.#trouble = message;
       this.#parts.log.error("cannot make the machine match the map", { code, message });
     });
   }
@@ -251,7 +247,7 @@ export class Agent {
   /** Peers whose endpoint stays silent get their next one. */
   async #look(): Promise<void> {
     while (await this.#pause(LOOK_INTERVAL_MS)) {
-      if (this.#lastTrouble !== "") await this.#try(this.#reconcile());
+      if (this.#trouble !== undefined) await this.#try(this.#reconcile());
       const { map, choice } = this.#memory;
       const state = await this.#state();
       if (map === undefined || state === undefined) continue;

@@ -39,7 +39,7 @@ export async function stopAgent(parts: Parts): Promise<boolean> {
   const asked = await askShutdown(parts.paths).catch(() => false);
   // No agent to ask: it crashed or hangs, and its supervisor waits to start it again.
   if (!asked && pid !== undefined) tell(pid, "SIGTERM");
-  if (await runsSystemd(parts)) await stopUnit(parts);
+  if (runsSystemd()) await stopUnit(parts);
   const deadline = parts.clock.now() + DOWN_TIMEOUT_MS;
   while (pid !== undefined && tell(pid, 0)) {
     if (parts.clock.now() > deadline) {

@@ -11,7 +11,7 @@ const UNIT = "exitnode-device.service";
 const UNIT_PATH = `/etc/systemd/system/${UNIT}`;
 
 /** True when systemd runs this very network namespace: in another one its units would act on the wrong machine. */
-export async function runsSystemd(_parts: Parts): Promise<boolean> {
+export function runsSystemd(): boolean {
   if (!existsSync("/run/systemd/system")) return false;
   try {
     return readlinkSync("/proc/self/ns/net") === readlinkSync("/proc/1/ns/net");

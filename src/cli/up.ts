@@ -41,7 +41,7 @@ export async function up({ options, parts, signal }: Call): Promise<Outcome> {
   await ensureFolders(parts.paths, user);
   if (joining !== undefined) await writeJoin(parts, user, joining.joinKey, joining.config);
   const logPath = join(parts.paths.var, "agent.log");
-  if (await runsSystemd(parts)) await startUnit(parts, program);
+  if (runsSystemd()) await startUnit(parts, program);
   else startSupervisor(parts, logPath);
   const status = await settled(parts, signal);
   const refusal = status?.coordinator.refusal;
