@@ -49,4 +49,14 @@ export interface Backend {
   state(): Promise<InterfaceState>;
   /** Removes the interface. */
   close(): Promise<void>;
+  /** Datagrams of ours on the interface's own UDP port, beside WireGuard's. */
+  readonly probes?: Probes;
+}
+
+/** Whatever arrives on the port and datagramKind() calls a probe or STUN goes to `onReceive`, not to WireGuard. */
+export interface Probes {
+  /** Sent from the interface's port; lost, as datagrams may be, without an interface or a route. */
+  send(to: Endpoint, datagram: Uint8Array): void;
+  /** The one listener; undefined drops them. */
+  onReceive: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;
 }
