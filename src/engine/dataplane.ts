@@ -1,70 +1,121 @@
 import type { Endpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
-import { familyOf } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
-import { Arena } from "../sys/arena.js";
+import { Arena, fixedMemory } from "../sys/arena.js";
 import type { Clock } from "../sys/clock.js";
-import { DATAGRAMS_ARENA_BYTES, DatagramReader, DatagramWriter, RECEIVE_BATCH } from "../sys/datagrams.js";
+import { DatagramReader, DatagramWriter, READER_ARENA_BYTES, WRITER_ARENA_BYTES } from "../sys/datagrams.js";
 import type { Libc } from "../sys/libc.js";
-import { loadLibcrypto } from "../sys/libcrypto.js";
 import { POLL_ARENA_BYTES, PollSet } from "../sys/poll.js";
-import { Sockaddrs } from "../sys/sockaddr.js";
-import { openTun } from "../sys/tun.js";
-import { closeUdpPair, markSocket, openUdpPair, type UdpPair } from "../sys/udp.js";
+import { type Remote, Remotes } from "../sys/sockaddr.js";
+import { openTun, type Tun } from "../sys/tun.js";
+import { closeUdpPair, markSocket, openUdpPair, type UdpOptions, type UdpPair } from "../sys/udp.js";
 import { Device, type Effect } from "../wireguard/device.js";
 import type { InterfaceState, WantInterface } from "../wireguard/interface.js";
+import { TYPE_TRANSPORT } from "../wireguard/messages.js";
+import { copyingAead } from "./arenaaead.js";
 import { pooledRandom } from "./chance.js";
+import { CIPHERS_ARENA_BYTES, type Ciphers, loadCiphers } from "./ciphers.js";
+import { Inbound } from "./inbound.js";
+import { JOINER_ARENA_BYTES, Joiner } from "./joiner.js";
+import { missingOf, OFFLOADS, type Offload } from "./offloads.js";
+import { OUTBOUND_ARENA_BYTES, Outbound, PIECE_BYTES_MAX } from "./outbound.js";
+import { VNET_HEADER_BYTES } from "./vnetheader.js";
 
-/** Rounds of RECEIVE_BATCH datagrams per turn: no direction and no control message waits long for another. */
-const RECEIVES_MAX = 4;
-/** Packets read from the TUN device per turn. */
-const READS_MAX = RECEIVES_MAX * RECEIVE_BATCH;
 /** The longest wait. A process that exits joins this thread first, and cannot ring the bell any more then. */
 const WAIT_MAX_MS: Millis = 1_000;
-const PACKET_BYTES_MAX = 65_536;
+const COPY_BYTES = PIECE_BYTES_MAX + 64;
+const ARENA_BYTES =
+  READER_ARENA_BYTES +
+  2 * WRITER_ARENA_BYTES +
+  OUTBOUND_ARENA_BYTES +
+  JOINER_ARENA_BYTES +
+  CIPHERS_ARENA_BYTES +
+  POLL_ARENA_BYTES +
+  COPY_BYTES +
+  4_096;
+/** Of handshake messages, as the kernel's WireGuard sets it: AF41 (RFC 2597), so that a full link does not starve them. */
+const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 
 const CONTROL = 0;
 const TUN = 1;
 const IP4 = 2;
 const IP6 = 3;
 
-type Open = { readonly want: WantInterface; readonly tunFd: number; readonly udp: UdpPair };
+export type DataPlaneParts = {
+  readonly libc: Libc;
+  readonly clock: Clock;
+  /** Something to read here ends a turn's wait. */
+  readonly controlFd: number;
+  /** To do without, as if the machine had none of them. */
+  readonly without: ReadonlySet<Offload>;
+  onProbe(datagram: Uint8Array, from: Endpoint): void;
+};
+
+type Open = { readonly want: WantInterface; readonly tun: Tun; readonly udp: UdpPair };
 
 /**
  * One WireGuard interface in user space: a TUN device, a UDP port, and between them the protocol, which decides
  * while this moves bytes. Everything happens in turn(): wait, receive, read, let time pass, send what was collected.
  */
 export class DataPlane {
-  readonly #libc: Libc;
-  readonly #clock: Clock;
-  readonly #controlFd: number;
+  readonly #parts: DataPlaneParts;
   readonly #arena: Arena;
-  readonly #packet: number;
+  /** For packets of the protocol's own. */
+  readonly #copy: number;
   readonly #poll: PollSet;
-  readonly #reader: DatagramReader;
+  readonly #ciphers: Ciphers;
+  readonly #device: Device;
+  readonly #remotes = new Remotes();
   readonly #writer4: DatagramWriter;
   readonly #writer6: DatagramWriter;
-  readonly #device: Device;
+  readonly #joiner: Joiner;
+  readonly #inbound: Inbound;
+  readonly #outbound: Outbound;
+  readonly #missing = new Set<Offload>();
   readonly #warnings = new Set<string>();
   #open: Open | undefined;
 
-  constructor(libc: Libc, clock: Clock, controlFd: number) {
-    this.#libc = libc;
-    this.#clock = clock;
-    this.#controlFd = controlFd;
-    this.#arena = new Arena(libc, 2 * DATAGRAMS_ARENA_BYTES + PACKET_BYTES_MAX + POLL_ARENA_BYTES);
-    this.#packet = this.#arena.take(PACKET_BYTES_MAX);
-    this.#poll = new PollSet(libc, this.#arena);
-    const sockaddrs = new Sockaddrs();
-    this.#reader = new DatagramReader(libc, this.#arena, sockaddrs);
-    this.#writer4 = new DatagramWriter(libc, this.#arena, sockaddrs);
-    this.#writer6 = new DatagramWriter(libc, this.#arena, sockaddrs);
-    const aead = loadLibcrypto(libc);
-    if (aead === undefined) this.#warnings.add("OpenSSL's libcrypto.so.3 is missing: encryption is four times slower");
+  constructor(parts: DataPlaneParts) {
+    const { libc, clock, without } = parts;
+    this.#parts = parts;
+    const memory = fixedMemory(ARENA_BYTES);
+    const arena = new Arena(libc, memory);
+    this.#arena = arena;
+    this.#copy = arena.take(COPY_BYTES);
+    this.#poll = new PollSet(libc, arena);
+    this.#ciphers = loadCiphers(libc, arena, memory, without);
+    const { aead, sum } = this.#ciphers;
     this.#device = new Device({
       random: pooledRandom(),
       wallMs: () => clock.wall(),
-      ...(aead === undefined ? {} : { aead }),
+      aead: copyingAead(aead, arena, this.#copy),
+    });
+    const onRefused = (): void => {
+      this.#missing.add("cuts");
+    };
+    this.#writer4 = new DatagramWriter(libc, arena, onRefused);
+    this.#writer6 = new DatagramWriter(libc, arena, onRefused);
+    this.#joiner = new Joiner(libc, arena, sum);
+    const device = this.#device;
+    const run = (effects: readonly Effect[]): void => this.#run(effects);
+    this.#inbound = new Inbound({
+      arena,
+      reader: new DatagramReader(libc, arena, this.#remotes),
+      aead,
+      device,
+      joiner: this.#joiner,
+      run,
+      onProbe: (datagram, { address, port }) => parts.onProbe(datagram.slice(), { address, port }),
+    });
+    this.#outbound = new Outbound({
+      libc,
+      arena,
+      sum,
+      aead,
+      device,
+      remotes: this.#remotes,
+      writerFor: (remote) => this.#writerFor(remote),
+      run,
     });
     this.#watch();
   }
@@ -72,9 +123,10 @@ export class DataPlane {
   set(want: WantInterface): void {
     const before = this.#open;
     if (before === undefined) this.#open = this.#openAll(want);
-    else this.#open = { want, tunFd: this.#retune(before, want), udp: this.#rebind(before, want) };
+    else this.#open = { want, tun: this.#retune(before, want), udp: this.#rebind(before, want) };
+    this.#equip(this.#open);
     this.#watch();
-    this.#run(this.#device.configure(want, this.#clock.now()));
+    this.#run(this.#device.configure(want, this.#parts.clock.now()));
     this.#flush();
   }
 
@@ -84,26 +136,40 @@ export class DataPlane {
     return {
       name: open.want.name,
       listenPort: open.udp.port,
-      peers: this.#device.peers(this.#clock.now()),
-      warnings: [...this.#warnings],
+      peers: this.#device.peers(this.#parts.clock.now()).map(({ endpoint, ...peer }) => ({
+        ...peer,
+        ...(endpoint === undefined ? {} : { endpoint: { address: endpoint.address, port: endpoint.port } }),
+      })),
+      warnings: [...this.#warnings, ...[...this.#missing].map((offload) => OFFLOADS[offload])],
     };
+  }
+
+  /** Sends a datagram that is none of WireGuard's from its port. */
+  sendProbe(to: Endpoint, datagram: Uint8Array): void {
+    const remote = this.#remotes.of(to);
+    const writer = this.#writerFor(remote);
+    writer.add(remote, datagram);
+    writer.flush();
   }
 
   /** Waits until something is to be done, and does it; true when the control descriptor has something to read. */
   turn(): boolean {
+    const { clock } = this.#parts;
     const deadline = this.#device.deadline;
-    const wait = deadline === undefined ? WAIT_MAX_MS : Math.ceil(deadline - this.#clock.now());
+    const wait = deadline === undefined ? WAIT_MAX_MS : Math.ceil(deadline - clock.now());
     this.#poll.wait(Math.min(Math.max(wait, 0), WAIT_MAX_MS));
     const open = this.#open;
     if (open !== undefined) {
       if (this.#poll.broken(TUN))
         throw new Failure("tun-gone", `the interface ${open.want.name} was removed by somebody else`);
-      const now = this.#clock.now();
-      if (this.#poll.ready(IP4) || this.#poll.broken(IP4)) this.#receive(open.udp.ip4?.fd, now);
-      if (this.#poll.ready(IP6) || this.#poll.broken(IP6)) this.#receive(open.udp.ip6?.fd, now);
-      if (this.#poll.ready(TUN)) this.#read(open.tunFd, now);
-      this.#run(this.#device.tick(this.#clock.now()));
+      const now = clock.now();
+      const { ip4, ip6 } = open.udp;
+      if (ip4 !== undefined && (this.#poll.ready(IP4) || this.#poll.broken(IP4))) this.#inbound.receive(ip4.fd, now);
+      if (ip6 !== undefined && (this.#poll.ready(IP6) || this.#poll.broken(IP6))) this.#inbound.receive(ip6.fd, now);
+      if (this.#poll.ready(TUN)) this.#outbound.read(open.tun.fd, now);
+      this.#run(this.#device.tick(clock.now()));
       this.#flush();
+      this.#ciphers.aead.forget();
     }
     return this.#poll.ready(CONTROL);
   }
@@ -114,92 +180,95 @@ export class DataPlane {
     this.#open = undefined;
     this.#watch();
     if (open === undefined) return;
-    this.#libc.close(open.tunFd);
-    closeUdpPair(this.#libc, open.udp);
-  }
-
-  #receive(fd: number | undefined, now: Millis): void {
-    if (fd === undefined) return;
-    for (let round = 0; round < RECEIVES_MAX; round++) {
-      const count = this.#reader.receive(fd);
-      for (let i = 0; i < count; i++)
-        this.#run(this.#device.receive(this.#reader.datagram(i), this.#reader.from(i), now));
-      if (count < RECEIVE_BATCH) return;
-    }
-  }
-
-  #read(tunFd: number, now: Millis): void {
-    const { bytes, base } = this.#arena;
-    for (let i = 0; i < READS_MAX; i++) {
-      const length = this.#libc.read(tunFd, base + this.#packet, PACKET_BYTES_MAX);
-      if (length <= 0) return;
-      this.#run(this.#device.send(bytes.subarray(this.#packet, this.#packet + length), now));
-    }
+    this.#parts.libc.close(open.tun.fd);
+    closeUdpPair(this.#parts.libc, open.udp);
   }
 
   #run(effects: readonly Effect[]): void {
     for (const effect of effects)
-      if (effect.kind === "send") this.#send(effect.to, effect.datagram);
-      else this.#deliver(effect.packet);
+      if (effect.kind === "deliver") this.#deliver(effect.packet);
+      else {
+        const remote = this.#remotes.of(effect.to);
+        const trafficClass = effect.datagram[0] === TYPE_TRANSPORT ? 0 : HANDSHAKE_TRAFFIC_CLASS;
+        this.#writerFor(remote).add(remote, effect.datagram, trafficClass);
+      }
   }
 
-  #send(to: Endpoint, datagram: Uint8Array): void {
-    const udp = this.#open?.udp;
-    const four = familyOf(to.address) === 4;
-    const fd = four ? udp?.ip4?.fd : udp?.ip6?.fd;
-    if (fd !== undefined) (four ? this.#writer4 : this.#writer6).add(fd, to, datagram);
-  }
-
-  /** A full queue, or an interface that is down, loses the packet, as any network does. */
   #deliver(packet: Uint8Array): void {
-    if (this.#open === undefined) return;
-    this.#arena.bytes.set(packet, this.#packet);
-    this.#libc.write(this.#open.tunFd, this.#arena.base + this.#packet, packet.length);
+    const at = this.#copy + VNET_HEADER_BYTES;
+    this.#arena.bytes.set(packet, at);
+    this.#joiner.add(at, packet.length);
+    this.#joiner.flush();
+  }
+
+  #writerFor(remote: Remote): DatagramWriter {
+    return remote.family === 4 ? this.#writer4 : this.#writer6;
   }
 
   #flush(): void {
-    const udp = this.#open?.udp;
-    if (udp?.ip4 !== undefined) this.#writer4.flush(udp.ip4.fd);
-    if (udp?.ip6 !== undefined) this.#writer6.flush(udp.ip6.fd);
+    this.#writer4.flush();
+    this.#writer6.flush();
   }
 
   #openAll(want: WantInterface): Open {
-    const tunFd = openTun(this.#libc, want.name);
+    const { libc } = this.#parts;
+    const tun = this.#openTun(want.name);
     try {
-      return { want, tunFd, udp: openUdpPair(this.#libc, want.listenPort, this.#udpOptions(want)) };
+      return { want, tun, udp: openUdpPair(libc, want.listenPort, this.#udpOptions(want)) };
     } catch (error) {
-      this.#libc.close(tunFd);
+      libc.close(tun.fd);
       throw error;
     }
   }
 
-  #retune(before: Open, want: WantInterface): number {
-    if (before.want.name === want.name) return before.tunFd;
-    const tunFd = openTun(this.#libc, want.name);
-    this.#libc.close(before.tunFd);
-    return tunFd;
+  #retune(before: Open, want: WantInterface): Tun {
+    if (before.want.name === want.name) return before.tun;
+    const tun = this.#openTun(want.name);
+    this.#parts.libc.close(before.tun.fd);
+    return tun;
+  }
+
+  #openTun(name: string): Tun {
+    const { libc, without } = this.#parts;
+    return openTun(libc, name, { tso: !without.has("tso"), uso: !without.has("uso") });
   }
 
   /** A wanted port of 0 is content with the one there is. */
   #rebind(before: Open, want: WantInterface): UdpPair {
+    const { libc } = this.#parts;
     const options = this.#udpOptions(want);
     if (want.listenPort === 0 || want.listenPort === before.udp.port) {
       if (want.fwmark !== before.want.fwmark)
         for (const socket of [before.udp.ip4, before.udp.ip6])
-          if (socket !== undefined) markSocket(this.#libc, socket.fd, options);
+          if (socket !== undefined) markSocket(libc, socket.fd, options);
       return before.udp;
     }
-    const udp = openUdpPair(this.#libc, want.listenPort, options);
-    closeUdpPair(this.#libc, before.udp);
+    const udp = openUdpPair(libc, want.listenPort, options);
+    closeUdpPair(libc, before.udp);
     return udp;
   }
 
-  #udpOptions(want: WantInterface): { mark: number; onWarning: (text: string) => void } {
-    return { mark: want.fwmark, onWarning: (text) => this.#warnings.add(text) };
+  /** Tells everyone what there is to work with. */
+  #equip({ want, tun, udp }: Open): void {
+    const { without } = this.#parts;
+    for (const offload of [...this.#ciphers.missing, ...missingOf(tun, udp), ...without]) this.#missing.add(offload);
+    const has = (offload: Offload): boolean => !this.#missing.has(offload);
+    this.#outbound.mtu = want.mtu;
+    this.#joiner.fd = tun.fd;
+    this.#joiner.tso = has("tso");
+    this.#joiner.uso = has("uso");
+    this.#writer4.fd = udp.ip4?.fd;
+    this.#writer6.fd = udp.ip6?.fd;
+    for (const writer of [this.#writer4, this.#writer6]) writer.segments = has("cuts");
+  }
+
+  #udpOptions(want: WantInterface): UdpOptions {
+    const join = !this.#parts.without.has("joins");
+    return { mark: want.fwmark, join, onWarning: (text) => this.#warnings.add(text) };
   }
 
   #watch(): void {
     const open = this.#open;
-    this.#poll.watch([this.#controlFd, open?.tunFd, open?.udp.ip4?.fd, open?.udp.ip6?.fd]);
+    this.#poll.watch([this.#parts.controlFd, open?.tun.fd, open?.udp.ip4?.fd, open?.udp.ip6?.fd]);
   }
 }

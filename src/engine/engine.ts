@@ -4,12 +4,15 @@ import { type Millis, SECOND } from "../kit/time.js";
 import { Arena } from "../sys/arena.js";
 import { type Libc, loadLibc } from "../sys/libc.js";
 import { Bell } from "../sys/poll.js";
-import type { Backend, InterfaceState, WantInterface } from "../wireguard/interface.js";
-import type { Reply, Request, ThreadData } from "./messages.js";
+import type { Backend, InterfaceState, Probes, WantInterface } from "../wireguard/interface.js";
+import type { ProbeIn, ProbeOut, Reply, Request, ThreadData } from "./messages.js";
+import type { Offload } from "./offloads.js";
 
 export type EngineParts = {
   /** The file that calls runWorker() when isEngineThread(). */
   readonly workerUrl: URL;
+  /** To do without, as if the machine lacked them: for finding out what an offload is worth, and that each can be missing. */
+  readonly without?: readonly Offload[];
   /** The thread ended by itself: the interface is gone with it. */
   readonly onFailed?: (failure: Failure) => void;
 };
@@ -30,6 +33,10 @@ export function openEngine(parts: EngineParts): Engine {
 /** WireGuard in user space: a Backend whose packets are handled by a thread of their own. */
 export class Engine implements Backend {
   readonly kind = "userspace";
+  readonly probes: Probes = {
+    send: (to, datagram) => this.#thread?.probe({ do: "probe", to, datagram }),
+    onReceive: undefined,
+  };
   readonly #parts: EngineParts;
   #thread: Thread | undefined;
 
@@ -63,14 +70,19 @@ export class Engine implements Backend {
   }
 
   #start(): Thread {
-    const thread = new Thread(loadLibc(), this.#parts.workerUrl, (failure) => {
-      if (this.#thread === thread) this.#thread = undefined;
-      this.#parts.onFailed?.(failure);
+    const thread = new Thread(loadLibc(), this.#parts, {
+      onProbe: ({ datagram, from }) => this.probes.onReceive?.(datagram, from),
+      onFailed: (failure) => {
+        if (this.#thread === thread) this.#thread = undefined;
+        this.#parts.onFailed?.(failure);
+      },
     });
     this.#thread = thread;
     return thread;
   }
 }
+
+type Listener = { onProbe(probe: ProbeIn): void; onFailed(failure: Failure): void };
 
 /** The thread as seen from outside: requests out, replies in, and its end. */
 class Thread {
@@ -84,18 +96,21 @@ class Thread {
   #closing = false;
   #failure: Failure | undefined;
 
-  constructor(libc: Libc, url: URL, onFailed: (failure: Failure) => void) {
+  constructor(libc: Libc, { workerUrl, without = [] }: EngineParts, { onProbe, onFailed }: Listener) {
     const { port1, port2 } = new MessageChannel();
     this.#bell = new Bell(libc, new Arena(libc, 16));
     this.#port = port1;
-    const data: ThreadData = { purpose: "exitnode-engine", port: port2, bellFd: this.#bell.fd };
-    this.#worker = new Worker(url, {
+    const data: ThreadData = { purpose: "exitnode-engine", port: port2, bellFd: this.#bell.fd, without };
+    this.#worker = new Worker(workerUrl, {
       name: "exitnode-engine",
       workerData: data,
       transferList: [port2],
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MEGABYTES_MAX, maxYoungGenerationSizeMb: YOUNG_MEGABYTES_MAX },
     });
-    port1.on("message", (reply: Reply) => this.#take(reply));
+    port1.on("message", (message: Reply | ProbeIn) => {
+      if ("id" in message) this.#waiting.get(message.id)?.resolve(message);
+      else onProbe(message);
+    });
     this.#worker.on("error", (error) => {
       this.#failure = asFailure(error);
     });
@@ -152,8 +167,10 @@ class Thread {
     await this.#ended;
   }
 
-  #take(reply: Reply): void {
-    this.#waiting.get(reply.id)?.resolve(reply);
+  probe(probe: ProbeOut): void {
+    if (this.#closing) return;
+    this.#port.postMessage(probe);
+    this.#bell.ring();
   }
 }
 

@@ -1,30 +1,50 @@
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { asFailure } from "../kit/failure.js";
+import { SECOND } from "../kit/time.js";
 import { Arena } from "../sys/arena.js";
 import { systemClock } from "../sys/clock.js";
 import { loadLibc } from "../sys/libc.js";
 import { Bell } from "../sys/poll.js";
 import { DataPlane } from "./dataplane.js";
-import type { Reply, Request, ThreadData } from "./messages.js";
+import type { ProbeIn, ProbeOut, Reply, Request, ThreadData } from "./messages.js";
 
 /** Whether this thread was started by an Engine, for a file that is both program and thread. */
 export function isEngineThread(): boolean {
   return workerData !== null && typeof workerData === "object" && workerData.purpose === "exitnode-engine";
 }
 
+/** Probes handed on in a second; further ones are dropped, as any network might: they must not fill the queue. */
+const PROBES_PER_SECOND_MAX = 2_000;
+
 /** The engine's thread, from its start to the close request. It never returns to the event loop: it blocks in poll(). */
 export function runWorker(data: ThreadData = workerData as ThreadData): void {
   const libc = loadLibc();
   const bell = new Bell(libc, new Arena(libc, 16), data.bellFd);
-  const plane = new DataPlane(libc, systemClock, bell.fd);
+  let second = 0;
+  let probes = 0;
+  const plane = new DataPlane({
+    libc,
+    clock: systemClock,
+    controlFd: bell.fd,
+    without: new Set(data.without),
+    onProbe: (datagram, from) => {
+      const now = Math.floor(systemClock.now() / SECOND);
+      if (now !== second) probes = 0;
+      second = now;
+      if (++probes > PROBES_PER_SECOND_MAX) return;
+      data.port.postMessage({ from, datagram } satisfies ProbeIn);
+    },
+  });
   for (let open = true; open; ) {
     if (!plane.turn()) continue;
     bell.hush();
     for (;;) {
-      const message: { message: Request } | undefined = receiveMessageOnPort(data.port);
-      if (message === undefined) break;
-      data.port.postMessage(answer(plane, message.message));
-      if (message.message.do === "close") open = false;
+      const received: { message: Request | ProbeOut } | undefined = receiveMessageOnPort(data.port);
+      if (received === undefined) break;
+      const { message } = received;
+      if (message.do === "probe") plane.sendProbe(message.to, message.datagram);
+      else data.port.postMessage(answer(plane, message));
+      if (message.do === "close") open = false;
     }
   }
   data.port.close();

@@ -10,8 +10,9 @@ export class Arena {
   readonly base: Address;
   #used = 0;
 
-  constructor(libc: Libc, size: number) {
-    const block = new ArrayBuffer(size);
+  /** `backing` is a size, or a WebAssembly memory of fixed size, so that a module can work on the same bytes. */
+  constructor(libc: Libc, backing: number | WebAssembly.Memory) {
+    const block = typeof backing === "number" ? new ArrayBuffer(backing) : backing.buffer;
     this.bytes = new Uint8Array(block);
     this.view = new DataView(block);
     // User space ends below 2^47 (2^56 with five-level tables, only on request): exact in a double.
@@ -25,6 +26,15 @@ export class Arena {
     if (this.#used > this.bytes.length) throw new Error(`the arena of ${this.bytes.length} bytes is used up`);
     return at;
   }
+}
+
+/** The unit of a WebAssembly memory's size. */
+const PAGE_BYTES = 65_536;
+
+/** A memory that can hold `size` bytes and never grows. */
+export function fixedMemory(size: number): WebAssembly.Memory {
+  const pages = Math.ceil(size / PAGE_BYTES);
+  return new WebAssembly.Memory({ initial: pages, maximum: pages });
 }
 
 /** All structures below are those of 64-bit little-endian Linux. */

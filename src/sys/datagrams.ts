@@ -1,10 +1,11 @@
-import type { Endpoint } from "../kit/endpoint.js";
 import { type Arena, putAddress } from "./arena.js";
+import { CONTROL_BYTES, type Received, readControl, writeControl } from "./controlmessages.js";
 import { ERRNO, type Libc } from "./libc.js";
-import { SOCKADDR_BYTES, type Sockaddrs } from "./sockaddr.js";
+import { type Remote, type Remotes, SOCKADDR_BYTES } from "./sockaddr.js";
 
 /**
- * Many datagrams in one system call. The tables lie in the arena and are written once:
+ * Many datagrams in one system call, and many in one message of it: the kernel joins what arrives from one sender
+ * (UDP_GRO) and cuts what leaves for one receiver (UDP_SEGMENT). The tables lie in the arena and are written once:
  *
  *   mmsghdr  0 name  8 u32 name length  16 iovec  24 count 1  32 control  40 control length  48 u32 flags
  *            56 u32 bytes received or sent                                              64 bytes
@@ -16,41 +17,51 @@ const NAME_BYTES = 32;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 
-/** A slot takes the longest datagram there is. Not a power of two: slots shall not share cache sets. */
+/** The longest UDP payload over IPv4 is 65,507 bytes, over IPv6 65,527. */
+export const DATAGRAM_BYTES_MAX = 65_535;
+/** A slot takes the longest message there is. Not a power of two: slots shall not share cache sets. */
 const RECEIVE_SLOT_BYTES = 65_536 + 192;
-export const RECEIVE_BATCH = 16;
+export const RECEIVE_BATCH = 32;
 export const SEND_BATCH = 64;
-const SEND_REGION_BYTES = 256 * 1024;
+const SEND_REGION_BYTES = 4 * 65_536;
+/** UDP_MAX_SEGMENTS of kernels before 6.9. */
+const SEGMENTS_MAX = 64;
+/** What one message may hold, below the longest datagram by the headers that each of its segments gets. */
+const RUN_BYTES_MAX = 65_000;
 
-export const DATAGRAMS_ARENA_BYTES = RECEIVE_BATCH * (RECEIVE_SLOT_BYTES + 256) + SEND_REGION_BYTES + SEND_BATCH * 256;
+const TABLE_ENTRY_BYTES = MMSGHDR_BYTES + IOVEC_BYTES + NAME_BYTES + CONTROL_BYTES;
+export const READER_ARENA_BYTES = RECEIVE_BATCH * (RECEIVE_SLOT_BYTES + TABLE_ENTRY_BYTES);
+export const WRITER_ARENA_BYTES = SEND_REGION_BYTES + SEND_BATCH * TABLE_ENTRY_BYTES;
 
-type Table = { readonly headers: number; readonly vectors: number; readonly names: number };
+type Table = { readonly headers: number; readonly vectors: number; readonly names: number; readonly controls: number };
 
 function layTable(arena: Arena, count: number): Table {
   const headers = arena.take(count * MMSGHDR_BYTES);
   const vectors = arena.take(count * IOVEC_BYTES);
   const names = arena.take(count * NAME_BYTES);
+  const controls = arena.take(count * CONTROL_BYTES);
   for (let i = 0; i < count; i++) {
     const header = headers + i * MMSGHDR_BYTES;
     putAddress(arena, header, arena.base + names + i * NAME_BYTES);
     putAddress(arena, header + 16, arena.base + vectors + i * IOVEC_BYTES);
     arena.view.setUint32(header + 24, 1, true);
+    putAddress(arena, header + 32, arena.base + controls + i * CONTROL_BYTES);
   }
-  return { headers, vectors, names };
+  return { headers, vectors, names, controls };
 }
 
-/** Receives up to RECEIVE_BATCH datagrams at once, without waiting. */
+/** Receives up to RECEIVE_BATCH messages at once, without waiting. A message is one datagram or several joined. */
 export class DatagramReader {
   readonly #libc: Libc;
   readonly #arena: Arena;
-  readonly #sockaddrs: Sockaddrs;
+  readonly #remotes: Remotes;
   readonly #table: Table;
   readonly #slots: number;
 
-  constructor(libc: Libc, arena: Arena, sockaddrs: Sockaddrs) {
+  constructor(libc: Libc, arena: Arena, remotes: Remotes) {
     this.#libc = libc;
     this.#arena = arena;
-    this.#sockaddrs = sockaddrs;
+    this.#remotes = remotes;
     this.#table = layTable(arena, RECEIVE_BATCH);
     this.#slots = arena.take(RECEIVE_BATCH * RECEIVE_SLOT_BYTES);
     for (let i = 0; i < RECEIVE_BATCH; i++) {
@@ -60,78 +71,194 @@ export class DatagramReader {
     }
   }
 
-  /** How many came; 0 when none waits. */
+  /** How many messages came; 0 when none waits. */
   receive(fd: number): number {
     const { view, base } = this.#arena;
-    for (let i = 0; i < RECEIVE_BATCH; i++)
-      view.setUint32(this.#table.headers + i * MMSGHDR_BYTES + 8, SOCKADDR_BYTES, true);
+    for (let i = 0; i < RECEIVE_BATCH; i++) {
+      const header = this.#table.headers + i * MMSGHDR_BYTES;
+      view.setUint32(header + 8, SOCKADDR_BYTES, true);
+      view.setUint32(header + 40, CONTROL_BYTES, true);
+    }
     const count = this.#libc.recvmmsg(fd, base + this.#table.headers, RECEIVE_BATCH, MSG_DONTWAIT, 0);
     return Math.max(count, 0);
   }
 
-  /** A view, good until the next receive(); empty for a datagram that was cut off. */
-  datagram(i: number): Uint8Array {
-    const header = this.#table.headers + i * MMSGHDR_BYTES;
-    const cut = (this.#arena.view.getUint32(header + 48, true) & MSG_TRUNC) !== 0;
-    const length = cut ? 0 : this.#arena.view.getUint32(header + 56, true);
-    const at = this.#slots + i * RECEIVE_SLOT_BYTES;
-    return this.#arena.bytes.subarray(at, at + length);
+  /** Where message `i` lies, good until the next receive(). */
+  at(i: number): number {
+    return this.#slots + i * RECEIVE_SLOT_BYTES;
   }
 
-  from(i: number): Endpoint {
-    return this.#sockaddrs.decode(this.#arena.bytes, this.#arena.view, this.#table.names + i * NAME_BYTES);
+  /** Bytes of message `i`; 0 for one that was cut off. */
+  length(i: number): number {
+    const header = this.#table.headers + i * MMSGHDR_BYTES;
+    const cut = (this.#arena.view.getUint32(header + 48, true) & MSG_TRUNC) !== 0;
+    return cut ? 0 : this.#arena.view.getUint32(header + 56, true);
+  }
+
+  /** Fills in what came beside message `i`, and returns who sent it. */
+  describe(i: number, into: Received): Remote {
+    const length = this.#arena.view.getUint32(this.#table.headers + i * MMSGHDR_BYTES + 40, true);
+    readControl(this.#arena, this.#table.controls + i * CONTROL_BYTES, length, into);
+    const name = this.#table.names + i * NAME_BYTES;
+    return this.#remotes.from(this.#arena.bytes, this.#arena.view, name, into.sourceAt);
   }
 }
 
-/** Collects datagrams for one socket and sends them in one call: when SEND_BATCH are there, or on flush(). */
+/** Datagrams of one size to one receiver, back to back in the region; only the last may be shorter. */
+type Run = { remote: Remote | undefined; trafficClass: number; at: number; bytes: number; each: number; count: number };
+
+/** Collects datagrams for one socket and sends them in one call: when SEND_BATCH runs are there, or on flush(). */
 export class DatagramWriter {
+  /** Descriptor of the socket; datagrams collected without one are dropped. */
+  fd: number | undefined;
+  /** Whether the kernel cuts messages. */
+  segments = false;
   /** Datagrams the kernel refused: no route, a full queue, a firewall. */
   refused = 0;
   readonly #libc: Libc;
   readonly #arena: Arena;
-  readonly #sockaddrs: Sockaddrs;
   readonly #table: Table;
   readonly #region: number;
+  readonly #runs: Run[];
+  readonly #onSegmentsRefused: () => void;
   #count = 0;
   #used = 0;
+  #last: Run | undefined;
 
-  constructor(libc: Libc, arena: Arena, sockaddrs: Sockaddrs) {
+  constructor(libc: Libc, arena: Arena, onSegmentsRefused: () => void) {
     this.#libc = libc;
     this.#arena = arena;
-    this.#sockaddrs = sockaddrs;
+    this.#onSegmentsRefused = onSegmentsRefused;
     this.#table = layTable(arena, SEND_BATCH);
     this.#region = arena.take(SEND_REGION_BYTES);
+    this.#runs = Array.from({ length: SEND_BATCH }, () => ({
+      remote: undefined,
+      trafficClass: 0,
+      at: 0,
+      bytes: 0,
+      each: 0,
+      count: 0,
+    }));
+  }
+
+  /** Where the next datagram, of at most `length` bytes, is to be written. */
+  reserve(length: number): number {
+    if (this.#used + length > SEND_REGION_BYTES) this.flush();
+    return this.#region + this.#used;
+  }
+
+  /** The datagram written at the reserved place goes to `remote`. */
+  commit(remote: Remote, length: number, trafficClass: number): void {
+    const last = this.#last;
+    if (
+      last !== undefined &&
+      last.remote === remote &&
+      last.trafficClass === trafficClass &&
+      length <= last.each &&
+      last.count < SEGMENTS_MAX &&
+      last.bytes + length <= RUN_BYTES_MAX
+    ) {
+      last.bytes += length;
+      last.count++;
+      this.#used += length;
+      if (length < last.each) this.#last = undefined;
+      return;
+    }
+    // A full table is flushed before its next run, whose first datagram must therefore move.
+    const from = this.#region + this.#used;
+    if (this.#count === SEND_BATCH) this.flush();
+    const at = this.#region + this.#used;
+    if (at !== from) this.#arena.bytes.copyWithin(at, from, from + length);
+    const run = this.#runs[this.#count++];
+    if (run === undefined) throw new Error("there are SEND_BATCH runs");
+    run.remote = remote;
+    run.trafficClass = trafficClass;
+    run.at = at;
+    run.bytes = length;
+    run.each = length;
+    run.count = 1;
+    this.#used += length;
+    this.#last = this.segments && length > 0 ? run : undefined;
   }
 
   /** Copies the datagram. */
-  add(fd: number, to: Endpoint, datagram: Uint8Array): void {
-    if (this.#count === SEND_BATCH || this.#used + datagram.length > SEND_REGION_BYTES) this.flush(fd);
-    const { bytes, view, base } = this.#arena;
-    const at = this.#region + this.#used;
-    bytes.set(datagram, at);
-    const vector = this.#table.vectors + this.#count * IOVEC_BYTES;
-    putAddress(this.#arena, vector, base + at);
-    view.setUint32(vector + 8, datagram.length, true);
-    const sockaddr = this.#sockaddrs.encode(to);
-    bytes.set(sockaddr, this.#table.names + this.#count * NAME_BYTES);
-    view.setUint32(this.#table.headers + this.#count * MMSGHDR_BYTES + 8, sockaddr.length, true);
-    this.#count++;
-    this.#used += (datagram.length + 15) & ~15;
+  add(remote: Remote, datagram: Uint8Array, trafficClass = 0): void {
+    this.#arena.bytes.set(datagram, this.reserve(datagram.length));
+    this.commit(remote, datagram.length, trafficClass);
   }
 
   /** The sockets wait for room themselves, for SEND_TIMEOUT_MS at most. */
-  flush(fd: number): void {
+  flush(): void {
+    const count = this.#count;
+    this.#count = 0;
+    this.#used = 0;
+    this.#last = undefined;
+    const fd = this.fd;
+    if (count === 0 || fd === undefined) return;
+    for (let i = 0; i < count; i++) this.#lay(i);
     const headers = this.#arena.base + this.#table.headers;
-    for (let sent = 0; sent < this.#count; ) {
-      const count = this.#libc.sendmmsg(fd, headers + sent * MMSGHDR_BYTES, this.#count - sent, 0);
-      if (count > 0) sent += count;
+    for (let sent = 0; sent < count; ) {
+      const done = this.#libc.sendmmsg(fd, headers + sent * MMSGHDR_BYTES, count - sent, 0);
+      if (done > 0) sent += done;
       else if (this.#libc.errno() !== ERRNO.EINTR) {
-        // -1 speaks of the first datagram alone: the others may well have a route.
-        this.refused++;
+        // -1 speaks of the first message alone: the others may well have a route.
+        this.#sendOtherwise(fd, sent);
         sent++;
       }
     }
-    this.#count = 0;
-    this.#used = 0;
+  }
+
+  #lay(i: number): void {
+    const run = this.#runs[i];
+    if (run?.remote === undefined) return;
+    const { view, bytes, base } = this.#arena;
+    const header = this.#table.headers + i * MMSGHDR_BYTES;
+    const vector = this.#table.vectors + i * IOVEC_BYTES;
+    putAddress(this.#arena, vector, base + run.at);
+    view.setUint32(vector + 8, run.bytes, true);
+    bytes.set(run.remote.sockaddr, this.#table.names + i * NAME_BYTES);
+    view.setUint32(header + 8, run.remote.sockaddr.length, true);
+    const control = this.#table.controls + i * CONTROL_BYTES;
+    const each = run.count > 1 ? run.each : 0;
+    view.setUint32(header + 40, writeControl(this.#arena, control, run.remote, run.trafficClass, each), true);
+  }
+
+  /**
+   * A refused run: its source address may be gone from this machine, or its datagrams too long for the path or the
+   * device to be cut by the kernel (EIO: a device without checksum offload). Both are tried without.
+   */
+  #sendOtherwise(fd: number, i: number): void {
+    const run = this.#runs[i];
+    if (run?.remote === undefined) return;
+    const errno = this.#libc.errno();
+    if (errno !== ERRNO.EAGAIN && run.remote.source !== undefined) {
+      run.remote.source = undefined;
+      this.#lay(i);
+      if (this.#sendOne(fd, i)) return;
+    }
+    if (run.count === 1 || errno === ERRNO.EAGAIN) {
+      this.refused += run.count;
+      return;
+    }
+    if (this.#libc.errno() === ERRNO.EIO) {
+      this.segments = false;
+      this.#onSegmentsRefused();
+    }
+    const { at, bytes, each } = run;
+    run.count = 1;
+    for (let sent = 0; sent < bytes; sent += each) {
+      run.at = at + sent;
+      run.bytes = Math.min(each, bytes - sent);
+      this.#lay(i);
+      if (!this.#sendOne(fd, i)) this.refused++;
+    }
+  }
+
+  #sendOne(fd: number, i: number): boolean {
+    const header = this.#arena.base + this.#table.headers + i * MMSGHDR_BYTES;
+    for (;;) {
+      if (this.#libc.sendmmsg(fd, header, 1, 0) > 0) return true;
+      if (this.#libc.errno() !== ERRNO.EINTR) return false;
+    }
   }
 }

@@ -16,6 +16,7 @@ export interface Libc {
   close(fd: number): number;
   read(fd: number, at: Address, length: number): number;
   write(fd: number, at: Address, length: number): number;
+  writev(fd: number, vectors: Address, count: number): number;
   ioctl(fd: number, request: number, at: Address): number;
   eventfd(initial: number, flags: number): number;
   poll(fds: Address, count: number, timeoutMs: number): number;
@@ -58,6 +59,7 @@ export function loadLibc(): Libc {
     close: c.func("close", "int", ["int"]),
     read: c.func("read", "int64", ["int", "uintptr_t", "size_t"]),
     write: c.func("write", "int64", ["int", "uintptr_t", "size_t"]),
+    writev: c.func("writev", "int64", ["int", "uintptr_t", "int"]),
     ioctl: c.func("ioctl", "int", ["int", "ulong", "uintptr_t"]),
     eventfd: c.func("eventfd", "int", ["uint", "int"]),
     poll: c.func("poll", "int", ["uintptr_t", "ulong", "int"]),

@@ -5,8 +5,20 @@ import { ERRNO, type Libc, O_CLOEXEC, systemFailure } from "./libc.js";
 import { SOCKADDR_BYTES, sockaddrOf } from "./sockaddr.js";
 
 /** A UDP socket of one family as a bare descriptor, for the packet engine; everybody else uses node:dgram. */
-export type UdpSocket = { readonly fd: number; readonly port: number };
-export type UdpOptions = { readonly mark: number; readonly onWarning: (text: string) => void };
+export type UdpSocket = {
+  readonly fd: number;
+  readonly port: number;
+  /** The kernel joins datagrams of one sender on receiving (UDP_GRO, Linux 5.0). */
+  readonly joins: boolean;
+  /** The kernel cuts a message into datagrams on sending (UDP_SEGMENT, Linux 4.18). */
+  readonly cuts: boolean;
+};
+export type UdpOptions = {
+  readonly mark: number;
+  /** Whether the kernel may join received datagrams. */
+  readonly join: boolean;
+  readonly onWarning: (text: string) => void;
+};
 
 /** <sys/socket.h>, <netinet/in.h> */
 const AF_INET = 2;
@@ -19,8 +31,18 @@ const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SO_SNDTIMEO = 21;
 const SO_MARK = 36;
+const IPPROTO_IP = 0;
 const IPPROTO_IPV6 = 41;
+const SOL_UDP = 17;
 const IPV6_V6ONLY = 26;
+const IP_PKTINFO = 8;
+const IP_MTU_DISCOVER = 10;
+const IP_RECVTOS = 13;
+const IP_PMTUDISC_DONT = 0;
+const IPV6_RECVPKTINFO = 49;
+const IPV6_RECVTCLASS = 66;
+const UDP_SEGMENT = 103;
+const UDP_GRO = 104;
 
 /** 50 ms of a gigabit a second: what may come in while the engine is busy or not scheduled. */
 export const SOCKET_BUFFER_BYTES = 7 * 1024 * 1024;
@@ -35,7 +57,7 @@ function openUdp(libc: Libc, family: Family, port: number, options: UdpOptions):
     throw systemFailure(libc, `make an IPv${family} UDP socket`);
   }
   try {
-    return { fd, port: bindSocket(libc, fd, family, port, options) };
+    return { fd, port: bindSocket(libc, fd, family, port, options), ...offloads(libc, fd, options.join) };
   } catch (error) {
     libc.close(fd);
     throw error;
@@ -53,6 +75,16 @@ function bindSocket(libc: Libc, fd: number, family: Family, port: number, option
   // The forced variants go beyond net.core.rmem_max and need CAP_NET_ADMIN in the initial user namespace.
   if (!set(SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER_BYTES)) set(SOL_SOCKET, SO_RCVBUF, SOCKET_BUFFER_BYTES);
   if (!set(SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER_BYTES)) set(SOL_SOCKET, SO_SNDBUF, SOCKET_BUFFER_BYTES);
+  // Told with every datagram: which address of ours it came to, so that answers leave from there, and its ECN.
+  if (family === 4) {
+    set(IPPROTO_IP, IP_PKTINFO, 1);
+    set(IPPROTO_IP, IP_RECVTOS, 1);
+    // As the kernel's WireGuard does: routers may cut the outer datagram, whose inner packet has its own MTU.
+    set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+  } else {
+    set(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    set(IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+  }
   arena.view.setUint32(value, 0, true);
   arena.view.setUint32(value + 8, SEND_TIMEOUT_MS * 1_000, true);
   libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, arena.base + value, 16);
@@ -73,6 +105,17 @@ function bindSocket(libc: Libc, fd: number, family: Family, port: number, option
   if (libc.getsockname(fd, arena.base + address, arena.base + length) < 0)
     throw systemFailure(libc, "read back the port of a socket");
   return arena.view.getUint16(address + 2, false);
+}
+
+/** Turns on what the kernel has. */
+function offloads(libc: Libc, fd: number, join: boolean): { joins: boolean; cuts: boolean } {
+  const arena = new Arena(libc, 16);
+  const set = (option: number, number: number): boolean => {
+    arena.view.setInt32(0, number, true);
+    return libc.setsockopt(fd, SOL_UDP, option, arena.base, 4) === 0;
+  };
+  // A size of 0 leaves it to each message.
+  return { joins: join && set(UDP_GRO, 1), cuts: set(UDP_SEGMENT, 0) };
 }
 
 /** Marks what the socket sends from now on. */

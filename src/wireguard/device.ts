@@ -1,6 +1,7 @@
 import { type KeyPair, keyPairOf } from "../kit/crypto.js";
 import type { Endpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
+import type { Family } from "../kit/ip.js";
 import { type Key, keyBytes, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import { AllowedIps } from "./allowedips.js";
@@ -158,34 +159,36 @@ export class Device {
     return [...this.#peers.values()].map((peer) => peer.state(now));
   }
 
-  /** The session a transport message names, for an engine that opens it in memory of its own. */
-  keypairByIndex(receiver: number): Keypair | undefined {
-    return this.#indices.get(receiver)?.keypair;
+  // ── For an engine that opens and seals in memory of its own. It counts messages, marks the window, and says so. ──
+
+  /** The session that a transport message names, and its peer. */
+  entry(receiver: number): IndexEntry | undefined {
+    return this.#indices.get(receiver);
   }
 
-  /** The session to seal with for a peer; undefined while a handshake is wanted first. */
-  keypairByPeer(publicKey: Key, now: Millis): Keypair | undefined {
-    const keypair = this.#peers.get(publicKey)?.keypairs.current;
-    return keypair?.canSend(now) ? keypair : undefined;
+  /** The peer whose allowed-ips hold the address at `at`. */
+  route(packet: Uint8Array, at: number, family: Family): Peer | undefined {
+    return this.#allowedIps.lookup(packet, at, family);
   }
 
-  /** After an engine opened a message itself and its `window` accepted the counter: everything that follows. */
-  opened(keypair: Keypair, plaintext: Uint8Array, from: Endpoint, now: Millis): Effect[] {
+  /** Messages of one session were opened and accepted by its window; `withPacket`: not only keepalives. */
+  opened(
+    { peer, keypair }: { readonly peer: Peer; readonly keypair: Keypair },
+    bytes: number,
+    withPacket: boolean,
+    from: Endpoint,
+    now: Millis,
+  ): Effect[] {
     const out: Effect[] = [];
-    const peer = this.#indices.get(keypair.localIndex)?.peer;
-    if (peer === undefined) return out;
-    peer.opened(keypair, plaintext, from, now, out);
+    peer.authentic(keypair, bytes, withPacket, from, now, out);
     this.#mind(peer);
     return out;
   }
 
-  /** After an engine sealed and sent a message itself and advanced the keypair's counter: everything that follows. */
-  sealed(keypair: Keypair, sentBytes: number, now: Millis): Effect[] {
+  /** Packets were sealed with the peer's outlet() and sent, its counter advanced for each. */
+  sealed(peer: Peer, keypair: Keypair, sentBytes: number, now: Millis): Effect[] {
     const out: Effect[] = [];
-    const peer = this.#indices.get(keypair.localIndex)?.peer;
-    if (peer === undefined) return out;
-    peer.sent(sentBytes);
-    peer.sealed(keypair, true, now, out);
+    peer.sealed(keypair, sentBytes, true, now, out);
     this.#mind(peer);
     return out;
   }

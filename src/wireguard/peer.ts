@@ -123,6 +123,19 @@ export class Peer {
     this.timers.stop();
   }
 
+  // ── For an engine that seals and opens by itself ──
+
+  get endpoint(): Endpoint | undefined {
+    return this.#endpoint;
+  }
+
+  /** The session to seal with right now; undefined when packets must wait: they go by way of send(). */
+  outlet(now: Millis): Keypair | undefined {
+    const keypair = this.keypairs.current;
+    const ready = keypair?.canSend(now) && this.#staged.length === 0 && this.#endpoint !== undefined;
+    return ready ? keypair : undefined;
+  }
+
   // ── Packets out ──
 
   send(packet: Uint8Array, now: Millis, out: Effect[]): void {
@@ -167,24 +180,26 @@ export class Peer {
     const counter = counterOf(keypair.counterHigh, keypair.counterLow);
     this.#device.aead.seal(keypair.sendKey, counter, plaintext, datagram, TRANSPORT_HEADER_BYTES);
     keypair.advance();
-    this.#transmit(datagram, out);
-    this.sealed(keypair, packet.length > 0, now, out);
+    const sentBytes = this.#transmit(datagram, out);
+    this.sealed(keypair, sentBytes, packet.length > 0, now, out);
   }
 
-  /** What follows a transport message that went out: timers, and a new handshake when its session grows old (§6.2). */
-  sealed(keypair: Keypair, isPacket: boolean, now: Millis, out: Effect[]): void {
+  /** What follows transport messages that went out: timers, and a new handshake when their session grows old (§6.2). */
+  sealed(keypair: Keypair, sentBytes: number, withPacket: boolean, now: Millis, out: Effect[]): void {
+    this.#sentBytes += sentBytes;
     this.timers.authenticSent(now);
-    if (isPacket) this.timers.packetSent(now, this.#jitter());
+    if (withPacket && !this.timers.awaitsAnswer) this.timers.packetSent(now, this.#jitter());
     if (keypair.wantsRekey(now)) this.initiate(now, "wanted", out);
   }
 
-  #transmit(datagram: Uint8Array, out: Effect[]): void {
+  /** Bytes that go out: none without an endpoint. */
+  #transmit(datagram: Uint8Array, out: Effect[]): number {
     if (this.#endpoint === undefined) {
       this.#device.counters.noEndpoint++;
-      return;
+      return 0;
     }
-    this.#sentBytes += datagram.length;
     out.push({ kind: "send", to: this.#endpoint, datagram });
+    return datagram.length;
   }
 
   // ── Handshakes ──
@@ -235,7 +250,7 @@ export class Peer {
   #sendHandshake(datagram: Uint8Array, now: Millis, out: Effect[]): void {
     this.#handshakeSentAt = now;
     this.timers.authenticSent(now);
-    this.#transmit(datagram, out);
+    this.#sentBytes += this.#transmit(datagram, out);
   }
 
   #handshakeDone(now: Millis): void {
@@ -267,17 +282,10 @@ export class Peer {
     else this.opened(keypair, plaintext.subarray(0, length), from, now, out);
   }
 
-  /** What follows an authentic transport message: roaming, rotation, timers, and the packet's delivery (§2.1, §3, §6). */
+  /** An authentic transport message: what it changes here, and its packet's delivery (§3). */
   opened(keypair: Keypair, plaintext: Uint8Array, from: Endpoint, now: Millis, out: Effect[]): void {
-    this.#heard(TRANSPORT_BYTES_MIN + plaintext.length, from, now);
-    if (keypair === this.keypairs.next) {
-      this.#retire([this.keypairs.confirm()]);
-      this.#handshakeDone(now);
-      this.#flush(now, out);
-    }
-    this.#renewOnReceive(now, out);
+    this.authentic(keypair, TRANSPORT_BYTES_MIN + plaintext.length, plaintext.length > 0, from, now, out);
     if (plaintext.length === 0) return;
-    this.timers.packetReceived(now);
     const inner = readIpPacket(plaintext);
     if (inner === undefined) this.#device.counters.innerMalformed++;
     else if (this.#device.allowedIps.lookup(plaintext, inner.sourceAt, inner.family) !== this)
@@ -285,16 +293,23 @@ export class Peer {
     else out.push({ kind: "deliver", packet: plaintext.subarray(0, inner.lengthBytes) });
   }
 
+  /** What follows authentic transport messages: roaming, rotation, timers (§2.1, §6). */
+  authentic(keypair: Keypair, bytes: number, withPacket: boolean, from: Endpoint, now: Millis, out: Effect[]): void {
+    this.#heard(bytes, from, now);
+    if (keypair === this.keypairs.next) {
+      this.#retire([this.keypairs.confirm()]);
+      this.#handshakeDone(now);
+      this.#flush(now, out);
+    }
+    this.#renewOnReceive(now, out);
+    if (withPacket) this.timers.packetReceived(now);
+  }
+
   // §2.1: the peer is where its last authentic message came from.
   #heard(bytes: number, from: Endpoint, now: Millis): void {
     this.#receivedBytes += bytes;
     this.#endpoint = from;
     this.timers.authenticReceived(now);
-  }
-
-  /** Counts a datagram that an engine sent by itself. */
-  sent(bytes: number): void {
-    this.#sentBytes += bytes;
   }
 
   // §6.2: the initiator of a session near its end renews it on receiving, so that one-way traffic does not stop.

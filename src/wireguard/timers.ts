@@ -80,6 +80,11 @@ export class Timers {
     if (this.#zeroAt === NEVER) this.#zeroAt = now + ZERO_AFTER_MS;
   }
 
+  /** A packet went out already since the peer was last heard. */
+  get awaitsAnswer(): boolean {
+    return this.#silenceAt !== NEVER;
+  }
+
   /** §6.5: a packet went out; silence after it means that the session is dead. */
   packetSent(now: Millis, jitterMs: Millis): void {
     if (this.#silenceAt === NEVER) this.#silenceAt = now + SILENCE_MS + jitterMs;

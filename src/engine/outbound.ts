@@ -1,0 +1,131 @@
+import type { Millis } from "../kit/time.js";
+import type { Arena } from "../sys/arena.js";
+import type { DatagramWriter } from "../sys/datagrams.js";
+import type { Libc } from "../sys/libc.js";
+import type { Remote, Remotes } from "../sys/sockaddr.js";
+import { PADDING_BYTES } from "../wireguard/constants.js";
+import type { Device, Effect } from "../wireguard/device.js";
+import type { Keypair } from "../wireguard/keypairs.js";
+import { TRANSPORT_BYTES_MIN, TRANSPORT_HEADER_BYTES, TYPE_TRANSPORT } from "../wireguard/messages.js";
+import type { ArenaAead } from "./arenaaead.js";
+import { PROTOCOL_UDP, type Sum } from "./checksums.js";
+import { Cutter } from "./cutter.js";
+import { ecnOf } from "./ecn.js";
+import { VNET_HEADER_BYTES } from "./vnetheader.js";
+
+/** What one read from the TUN device takes. */
+export const PIECE_BYTES_MAX = 65_536;
+export const OUTBOUND_ARENA_BYTES = 2 * PIECE_BYTES_MAX + 64;
+/** Packets sealed per turn: no direction waits long for the other. */
+const PACKETS_MAX = 512;
+
+export type OutboundParts = {
+  readonly libc: Libc;
+  readonly arena: Arena;
+  readonly sum: Sum;
+  readonly aead: ArenaAead;
+  readonly device: Device;
+  readonly remotes: Remotes;
+  /** The writer for a remote's family. */
+  writerFor(remote: Remote): DatagramWriter;
+  run(effects: readonly Effect[]): void;
+};
+
+/** From the TUN device to the sockets: packets are cut, sealed where they will be sent from, and sent in runs. */
+export class Outbound {
+  mtu = 0;
+  /** Packets for a peer's own outer endpoint: sealed, they would come back here without end. */
+  looped = 0;
+  readonly #parts: OutboundParts;
+  readonly #cutter: Cutter;
+  readonly #piece: number;
+  readonly #scratch: number;
+
+  constructor(parts: OutboundParts) {
+    this.#parts = parts;
+    this.#cutter = new Cutter(parts.arena, parts.sum);
+    this.#piece = parts.arena.take(PIECE_BYTES_MAX);
+    this.#scratch = parts.arena.take(PIECE_BYTES_MAX);
+  }
+
+  /** Reads until nothing waits, or enough was done for one turn. */
+  read(tunFd: number, now: Millis): void {
+    const { libc, arena } = this.#parts;
+    for (let packets = 0; packets < PACKETS_MAX; ) {
+      const length = libc.read(tunFd, arena.base + this.#piece, PIECE_BYTES_MAX) - VNET_HEADER_BYTES;
+      if (length <= 0) return;
+      packets += this.#send(this.#piece + VNET_HEADER_BYTES, length, now);
+    }
+  }
+
+  /** Sends the piece; returns how many packets it was. */
+  #send(at: number, length: number, now: Millis): number {
+    const { arena, device, remotes, run } = this.#parts;
+    if (!this.#cutter.take(this.#piece, at, length)) {
+      device.counters.packetMalformed++;
+      return 1;
+    }
+    const { count } = this.#cutter;
+    const six = (arena.bytes[at] ?? 0) >> 4 === 6;
+    const peer = length < 20 ? undefined : device.route(arena.bytes, at + (six ? 24 : 16), six ? 6 : 4);
+    const keypair = peer?.outlet(now);
+    if (peer?.endpoint === undefined || keypair === undefined) {
+      this.#sendSlowly(now);
+      return count;
+    }
+    const remote = remotes.of(peer.endpoint);
+    if (this.#loops(at, length, remote)) {
+      this.looped++;
+      return count;
+    }
+    run(device.sealed(peer, keypair, this.#seal(keypair, remote, ecnOf(arena.bytes, at)), now));
+    return count;
+  }
+
+  /** Seals every packet of the piece into the writer's region; returns the bytes sent. */
+  #seal(keypair: Keypair, remote: Remote, ecn: number): number {
+    const { arena, aead, writerFor } = this.#parts;
+    const { bytes, view } = arena;
+    const writer = writerFor(remote);
+    const room = TRANSPORT_BYTES_MIN + PADDING_BYTES + this.#cutter.bytesMax;
+    let sent = 0;
+    for (let i = 0; i < this.#cutter.count; i++) {
+      const message = writer.reserve(room);
+      const plain = message + TRANSPORT_HEADER_BYTES;
+      const length = this.#cutter.write(i, plain);
+      // §5.4.6: padded, but not past the tunnel's MTU.
+      const padded = Math.min((length + PADDING_BYTES - 1) & -PADDING_BYTES, Math.max(length, this.mtu));
+      if (padded > length) bytes.fill(0, plain + length, plain + padded);
+      view.setUint32(message, TYPE_TRANSPORT, true);
+      view.setUint32(message + 4, keypair.remoteIndex, true);
+      view.setUint32(message + 8, keypair.counterLow, true);
+      view.setUint32(message + 12, keypair.counterHigh, true);
+      aead.seal(keypair.sendKey, keypair.counterHigh, keypair.counterLow, plain, padded);
+      keypair.advance();
+      writer.commit(remote, TRANSPORT_BYTES_MIN + padded, ecn);
+      sent += TRANSPORT_BYTES_MIN + padded;
+    }
+    return sent;
+  }
+
+  /** Without a session the protocol keeps the packets (it copies them), or says why not. */
+  #sendSlowly(now: Millis): void {
+    const { arena, device, run } = this.#parts;
+    for (let i = 0; i < this.#cutter.count; i++) {
+      const length = this.#cutter.write(i, this.#scratch);
+      run(device.send(arena.bytes.subarray(this.#scratch, this.#scratch + length), now));
+    }
+  }
+
+  #loops(at: number, length: number, remote: Remote): boolean {
+    const { bytes, view } = this.#parts.arena;
+    const six = (bytes[at] ?? 0) >> 4 === 6;
+    if (six !== (remote.family === 6) || bytes[at + (six ? 6 : 9)] !== PROTOCOL_UDP) return false;
+    const transport = six ? 40 : (view.getUint8(at) & 15) * 4;
+    if (length < transport + 8 || view.getUint16(at + transport + 2) !== remote.port) return false;
+    const { sockaddr } = remote;
+    const [to, from, size] = six ? [at + 24, 8, 16] : [at + 16, 4, 4];
+    for (let i = 0; i < size; i++) if (bytes[to + i] !== sockaddr[from + i]) return false;
+    return true;
+  }
+}
