@@ -45,13 +45,13 @@ export class Joiner {
   fd: number | undefined;
   tso = false;
   uso = false;
-  readonly #libc: Libc;
+  readonly #libc: Pick<Libc, "write" | "writev">;
   readonly #arena: Arena;
   readonly #sum: Sum;
   readonly #pieces: Piece[];
   #open = 0;
 
-  constructor(libc: Libc, arena: Arena, sum: Sum) {
+  constructor(libc: Pick<Libc, "write" | "writev">, arena: Arena, sum: Sum) {
     this.#libc = libc;
     this.#arena = arena;
     this.#sum = sum;

@@ -1,6 +1,9 @@
+// With every peer's four indices taken, one in 2^18 draws collides: a hundred in a row are no accident.
+const ATTEMPTS_MAX = 100;
+
 /**
  * The 32-bit indices by which messages find their handshake or session (paper §5.4.2: random, so that they tell
- * nothing). Bounded by its users: a peer holds at most four.
+ * nothing). Bounded by its users: a peer holds at most four (three sessions and a handshake), PEERS_MAX of them 2^14.
  */
 export class IndexTable<Entry> {
   readonly #entries = new Map<number, Entry>();
@@ -20,13 +23,14 @@ export class IndexTable<Entry> {
 
   /** A new index for the entry. */
   take(entry: Entry): number {
-    for (;;) {
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       const bytes = this.#random(4);
       const index = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
       if (this.#entries.has(index)) continue;
       this.#entries.set(index, entry);
       return index;
     }
+    throw new Error("chance gives out no free index");
   }
 
   /** The session takes over the index of its handshake. */

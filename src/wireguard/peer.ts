@@ -3,13 +3,7 @@ import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
 import { KEY_BYTES, type Key, keyBytes, keyOf } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { AllowedIps } from "./allowedips.js";
-import {
-  PADDING_BYTES,
-  REKEY_JITTER_MS,
-  REKEY_ON_RECEIVE_AFTER_MS,
-  REKEY_TIMEOUT_MS,
-  STAGED_PACKETS_MAX,
-} from "./constants.js";
+import { PADDING_BYTES, REKEY_JITTER_MS, REKEY_ON_RECEIVE_AFTER_MS, REKEY_TIMEOUT_MS } from "./constants.js";
 import type { Counters } from "./counters.js";
 import type { Effect } from "./effect.js";
 import type { Symmetric } from "./handshake.js";
@@ -29,6 +23,7 @@ import {
   writeTransportHeader,
 } from "./messages.js";
 import { Negotiation } from "./negotiation.js";
+import { Staged } from "./staged.js";
 import { Timers } from "./timers.js";
 import type { TransportAead } from "./transportaead.js";
 
@@ -60,7 +55,7 @@ export class Peer {
   readonly #negotiation: Negotiation;
   #wantedEndpoint: string | undefined;
   #endpoint: Endpoint | undefined;
-  #staged: Uint8Array[] = [];
+  readonly #staged = new Staged();
   #handshakeSentAt = LONG_AGO;
   #handshakeDoneAt: Millis | undefined;
   #receivedBytes = 0;
@@ -119,7 +114,7 @@ export class Peer {
   /** Forgets every key and gives every index back; the peer is gone, or our own key changed. */
   remove(): void {
     this.#forgetKeys();
-    this.#staged = [];
+    this.#staged.clear();
     this.timers.stop();
   }
 
@@ -144,11 +139,7 @@ export class Peer {
       this.#sendSealed(keypair, packet, now, out);
       return;
     }
-    this.#staged.push(packet.slice());
-    if (this.#staged.length > STAGED_PACKETS_MAX) {
-      this.#staged.shift();
-      this.#device.counters.stagedDropped++;
-    }
+    if (!this.#staged.push(packet)) this.#device.counters.stagedDropped++;
     this.#flush(now, out);
   }
 
@@ -159,8 +150,7 @@ export class Peer {
         this.initiate(now, "wanted", out);
         return;
       }
-      const packet = this.#staged.shift();
-      if (packet !== undefined) this.#sendSealed(keypair, packet, now, out);
+      this.#sendSealed(keypair, this.#staged.shift(), now, out);
     }
   }
 
@@ -261,8 +251,7 @@ export class Peer {
 
   #giveUp(now: Millis): void {
     this.#negotiation.drop();
-    this.#device.counters.stagedDropped += this.#staged.length;
-    this.#staged = [];
+    this.#device.counters.stagedDropped += this.#staged.clear();
     this.timers.gaveUp(now);
   }
 
