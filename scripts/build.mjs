@@ -1,5 +1,6 @@
 // Builds the project. `dev`: every source and test, one file each, into build/ (or $EXN_BUILD), for the tests.
 // `ship`: the bundles of dist/ that are installed and pushed.
+import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -28,6 +29,7 @@ async function dev(outdir) {
     target: "node20",
     sourcemap: true,
   });
+  compileAccelerator(join(outdir, "src/sys"));
 }
 
 // libsql looks for its native part in node_modules, which the coordinator's machine does not have: in a bundle with
@@ -64,18 +66,35 @@ function copyKoffi(folder) {
   copyFileSync(native, join(folder, "koffi.node"));
 }
 
+// Optional: without a C compiler there is no accelerator, and the engine says so.
+function compileAccelerator(folder) {
+  mkdirSync(folder, { recursive: true });
+  const out = join(folder, "accelerator.so");
+  const ran = spawnSync(
+    "cc",
+    ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", out, "src/sys/accelerator.c", "-ldl"],
+    {
+      stdio: ["ignore", "inherit", "inherit"],
+    },
+  );
+  if (ran.error?.code === "ENOENT") process.stderr.write("no C compiler (cc): built without the accelerator\n");
+  else if (ran.status !== 0) throw new Error(`cc exited ${ran.status}`);
+}
+
 const BUNDLES = [
   // Split where a command's code is imported: a start reads what it runs, and not two megabytes. What is pushed to
   // other machines is one file each.
   { entry: "src/main.ts", name: "exitnode", splitting: true, plugins: [undiciLeftOut] },
   { entry: "src/agentmain.ts", name: "agent", splitting: false, plugins: [] },
   { entry: "src/coordinatormain.ts", name: "coordinator", splitting: false, plugins: [libsqlBeside] },
+  { entry: "src/relaymain.ts", name: "relay", splitting: false, plugins: [] },
 ];
 
 async function ship() {
   rmSync("dist", { recursive: true, force: true });
   mkdirSync("dist");
   copyKoffi("dist");
+  compileAccelerator("dist");
   // The bundles are ES modules wherever they are copied to.
   writeFileSync("dist/package.json", `${JSON.stringify({ type: "module", private: true })}\n`);
   for (const { entry, name, splitting, plugins } of BUNDLES) {

@@ -1,9 +1,9 @@
+import { ACCELERATOR_ARENA_BYTES, type Accelerator, loadAccelerator } from "../sys/accelerator.js";
 import type { Arena } from "../sys/arena.js";
 import type { Libc } from "../sys/libc.js";
 import { LIBCRYPTO_ARENA_BYTES, loadLibcrypto } from "../sys/libcrypto.js";
-import { counterOf } from "../wireguard/keypairs.js";
 import { nodeAead } from "../wireguard/transportaead.js";
-import type { ArenaAead } from "./arenaaead.js";
+import { type ArenaAead, onBytes, oneByOne, type SingleAead } from "./arenaaead.js";
 import { plainSum, type Sum } from "./checksums.js";
 import type { Offload } from "./offloads.js";
 import { loadWasm, WASM_SCRATCH_BYTES, type WasmCrypto } from "./wasmaead.js";
@@ -12,8 +12,7 @@ import { loadWasm, WASM_SCRATCH_BYTES, type WasmCrypto } from "./wasmaead.js";
 export type Ciphers = { readonly aead: ArenaAead; readonly sum: Sum; readonly missing: readonly Offload[] };
 
 const KEY_BYTES = 32;
-const TAG_BYTES = 16;
-export const CIPHERS_ARENA_BYTES = LIBCRYPTO_ARENA_BYTES + WASM_SCRATCH_BYTES + 3 * KEY_BYTES;
+export const CIPHERS_ARENA_BYTES = ACCELERATOR_ARENA_BYTES + LIBCRYPTO_ARENA_BYTES + WASM_SCRATCH_BYTES + 3 * KEY_BYTES;
 
 export function loadCiphers(
   libc: Libc,
@@ -21,17 +20,28 @@ export function loadCiphers(
   memory: WebAssembly.Memory,
   without: ReadonlySet<Offload>,
 ): Ciphers {
-  const wasm = without.has("wasm") ? undefined : loadWasm(memory, arena.take(WASM_SCRATCH_BYTES));
-  const libcrypto = without.has("libcrypto") ? undefined : loadLibcrypto(libc, arena);
-  const missing: Offload[] = [
-    ...(libcrypto === undefined ? ["libcrypto" as const] : []),
-    ...(wasm === undefined ? ["wasm" as const] : []),
-  ];
-  const aead = libcrypto ?? (wasm === undefined ? viaNode(arena) : viaWasm(wasm, arena));
+  const has = <Found>(offload: Offload, load: () => Found | undefined): Found | undefined =>
+    without.has(offload) ? undefined : load();
+  const wasm = has("wasm", () => loadWasm(memory, arena.take(WASM_SCRATCH_BYTES)));
+  const libcrypto = has("libcrypto", () => loadLibcrypto(libc, arena));
+  const accelerator = has("accelerator", () => loadAccelerator(libc, arena));
+  const missing = Object.entries({ wasm, libcrypto, accelerator })
+    .filter(([, found]) => found === undefined)
+    .map(([name]) => name as Offload);
+  const single = wasm === undefined ? (libcrypto ?? onBytes(nodeAead, arena)) : viaWasm(wasm, arena);
+  const aead = accelerator === undefined ? oneByOne(single) : viaAccelerator(accelerator);
   return { aead, sum: wasm?.sum ?? plainSum(arena.view), missing };
 }
 
-function viaWasm(wasm: WasmCrypto, arena: Arena): ArenaAead {
+function viaAccelerator(accelerator: Accelerator): ArenaAead {
+  return {
+    seal: (key, { table, count }) => accelerator.seal(key, table, count),
+    open: (key, { table, count }) => accelerator.open(key, table, count),
+    forget: () => accelerator.forget(),
+  };
+}
+
+function viaWasm(wasm: WasmCrypto, arena: Arena): SingleAead {
   const { bytes } = arena;
   const keyAt = arena.take(KEY_BYTES);
   let current: Uint8Array | undefined;
@@ -51,21 +61,6 @@ function viaWasm(wasm: WasmCrypto, arena: Arena): ArenaAead {
     forget() {
       bytes.fill(0, keyAt, keyAt + KEY_BYTES);
       current = undefined;
-    },
-  };
-}
-
-function viaNode({ bytes }: Arena): ArenaAead {
-  return {
-    seal(key, high, low, at, length) {
-      nodeAead.seal(key, counterOf(high, low), bytes.subarray(at, at + length), bytes, at);
-    },
-    open(key, high, low, at, length) {
-      const sealed = bytes.subarray(at, at + length + TAG_BYTES);
-      return nodeAead.open(key, counterOf(high, low), sealed, bytes, at) >= 0;
-    },
-    forget() {
-      // It keeps no key.
     },
   };
 }

@@ -15,8 +15,9 @@ import { TYPE_TRANSPORT } from "../wireguard/messages.js";
 import { copyingAead } from "./arenaaead.js";
 import { pooledRandom } from "./chance.js";
 import { CIPHERS_ARENA_BYTES, type Ciphers, loadCiphers } from "./ciphers.js";
-import { Inbound } from "./inbound.js";
+import { INBOUND_ARENA_BYTES, Inbound } from "./inbound.js";
 import { JOINER_ARENA_BYTES, Joiner } from "./joiner.js";
+import { RUN_ARENA_BYTES } from "./messagerun.js";
 import { missingOf, OFFLOADS, type Offload } from "./offloads.js";
 import { OUTBOUND_ARENA_BYTES, Outbound, PIECE_BYTES_MAX } from "./outbound.js";
 import { VNET_HEADER_BYTES } from "./vnetheader.js";
@@ -27,11 +28,13 @@ const COPY_BYTES = PIECE_BYTES_MAX + 64;
 const ARENA_BYTES =
   READER_ARENA_BYTES +
   2 * WRITER_ARENA_BYTES +
+  INBOUND_ARENA_BYTES +
   OUTBOUND_ARENA_BYTES +
   JOINER_ARENA_BYTES +
   CIPHERS_ARENA_BYTES +
   POLL_ARENA_BYTES +
   COPY_BYTES +
+  RUN_ARENA_BYTES +
   4_096;
 /** Of handshake messages, as the kernel's WireGuard sets it: AF41 (RFC 2597), so that a full link does not starve them. */
 const HANDSHAKE_TRAFFIC_CLASS = 0x88;

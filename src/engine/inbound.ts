@@ -7,10 +7,13 @@ import type { Remote } from "../sys/sockaddr.js";
 import type { Device, Effect } from "../wireguard/device.js";
 import type { Keypair } from "../wireguard/keypairs.js";
 import { TRANSPORT_BYTES_MIN, TRANSPORT_HEADER_BYTES, TYPE_TRANSPORT } from "../wireguard/messages.js";
-import type { Peer } from "../wireguard/peer.js";
+import type { IndexEntry, Peer } from "../wireguard/peer.js";
 import type { ArenaAead } from "./arenaaead.js";
 import { markInner } from "./ecn.js";
 import type { Joiner } from "./joiner.js";
+import { MessageRun, RUN_ARENA_BYTES } from "./messagerun.js";
+
+export const INBOUND_ARENA_BYTES = RUN_ARENA_BYTES;
 
 /** Batches per turn: no direction and no control message waits long for another. */
 const BATCHES_MAX = 4;
@@ -26,17 +29,24 @@ export type InboundParts = {
   onProbe(datagram: Uint8Array, from: Remote): void;
 };
 
-/** From a socket to the TUN device: messages are opened where they lie, checked, and handed on in pieces. */
+type Session = { readonly peer: Peer; readonly keypair: Keypair };
+
+/**
+ * From a socket to the TUN device. Messages of one session and sender that follow each other are opened together,
+ * where they lie; what they hold is checked, and handed on in pieces.
+ */
 export class Inbound {
   readonly #parts: InboundParts;
   readonly #beside: Received = { segmentBytes: 0, trafficClass: 0, sourceAt: 0 };
-  /** The session whose messages were opened last, and what is yet to be said to the protocol about them. */
-  #session: { readonly peer: Peer; readonly keypair: Keypair } | undefined;
-  #opened = 0;
-  #withPacket = false;
+  /** Messages yet to be opened, and what they have in common. */
+  readonly #run: MessageRun;
+  #session: Session | undefined;
+  #from: Remote | undefined;
+  #trafficClass = 0;
 
   constructor(parts: InboundParts) {
     this.#parts = parts;
+    this.#run = new MessageRun(parts.arena);
   }
 
   receive(fd: number, now: Millis): void {
@@ -45,8 +55,14 @@ export class Inbound {
       const count = reader.receive(fd);
       for (let i = 0; i < count; i++) {
         const from = reader.describe(i, this.#beside);
+        if (from !== this.#from || this.#beside.trafficClass !== this.#trafficClass) {
+          this.#settle(now);
+          this.#from = from;
+          this.#trafficClass = this.#beside.trafficClass;
+        }
         this.#take(reader.at(i), reader.length(i), from, now);
       }
+      this.#settle(now);
       joiner.flush();
       if (count < RECEIVE_BATCH) return;
     }
@@ -59,15 +75,12 @@ export class Inbound {
     for (let done = 0; done < length; done += each) {
       const size = Math.min(each, length - done);
       if (size >= TRANSPORT_BYTES_MIN && view.getUint32(at + done, true) === TYPE_TRANSPORT)
-        this.#open(at + done, size, from, now);
+        this.#collect(at + done, size, now);
       else {
-        this.#report(from, now);
+        this.#settle(now);
         this.#takeOther(at + done, size, from, now);
       }
     }
-    this.#report(from, now);
-    // Rotation may have retired it.
-    this.#session = undefined;
   }
 
   #takeOther(at: number, size: number, from: Remote, now: Millis): void {
@@ -78,49 +91,51 @@ export class Inbound {
     else run(device.receive(datagram, from, now));
   }
 
-  #open(at: number, size: number, from: Remote, now: Millis): void {
-    const { arena, device, aead } = this.#parts;
+  #collect(at: number, size: number, now: Millis): void {
+    const { arena, device } = this.#parts;
     const { view } = arena;
     const receiver = view.getUint32(at + 4, true);
-    if (this.#session?.keypair.localIndex !== receiver && !this.#turnTo(receiver, from, now)) return;
-    const session = this.#session;
-    if (session === undefined) return;
-    const { keypair, peer } = session;
+    if (this.#session?.keypair.localIndex !== receiver) {
+      this.#settle(now);
+      this.#session = sessionOf(device.entry(receiver));
+    } else if (this.#run.full) {
+      const session = this.#session;
+      this.#settle(now);
+      this.#session = session;
+    }
+    const keypair = this.#session?.keypair;
     const low = view.getUint32(at + 8, true);
     const high = view.getUint32(at + 12, true);
-    const plain = at + TRANSPORT_HEADER_BYTES;
-    const length = size - TRANSPORT_BYTES_MIN;
-    if (!keypair.canReceive(now, high, low)) device.counters.sessionExpired++;
-    else if (!aead.open(keypair.receiveKey, high, low, plain, length)) device.counters.forged++;
-    else if (!keypair.window.accept(high, low)) device.counters.replayed++;
-    else {
-      this.#opened += size;
-      if (length === 0) return;
-      this.#withPacket = true;
-      this.#deliver(peer, plain, length);
-    }
+    if (keypair === undefined) device.counters.unknownIndex++;
+    else if (!keypair.canReceive(now, high, low)) device.counters.sessionExpired++;
+    else this.#run.add(at + TRANSPORT_HEADER_BYTES, size - TRANSPORT_BYTES_MIN, high, low);
   }
 
-  /** From now on the messages are of the session of that index; false when it is none. */
-  #turnTo(receiver: number, from: Remote, now: Millis): boolean {
-    this.#report(from, now);
-    const { device } = this.#parts;
-    const entry = device.entry(receiver);
-    if (entry?.keypair === undefined) {
-      device.counters.unknownIndex++;
-      return false;
+  /** Opens what was collected. What it says to the protocol may end the session, so the next message asks again. */
+  #settle(now: Millis): void {
+    const session = this.#session;
+    const from = this.#from;
+    this.#session = undefined;
+    const messages = this.#run;
+    if (messages.count === 0 || session === undefined || from === undefined) return;
+    const { aead, device, run } = this.#parts;
+    const { keypair, peer } = session;
+    aead.open(keypair.receiveKey, messages);
+    let bytes = 0;
+    let withPacket = false;
+    for (let i = 0; i < messages.count; i++) {
+      const length = messages.length(i);
+      if (!messages.genuine(i)) device.counters.forged++;
+      else if (!keypair.window.accept(messages.high(i), messages.low(i))) device.counters.replayed++;
+      else {
+        bytes += TRANSPORT_BYTES_MIN + length;
+        if (length === 0) continue;
+        withPacket = true;
+        this.#deliver(peer, messages.at(i), length);
+      }
     }
-    this.#session = { peer: entry.peer, keypair: entry.keypair };
-    return true;
-  }
-
-  #report(from: Remote, now: Millis): void {
-    if (this.#opened === 0 || this.#session === undefined) return;
-    const { device, run } = this.#parts;
-    const [bytes, withPacket] = [this.#opened, this.#withPacket];
-    this.#opened = 0;
-    this.#withPacket = false;
-    run(device.opened(this.#session, bytes, withPacket, from, now));
+    messages.clear();
+    if (bytes > 0) run(device.opened(session, bytes, withPacket, from, now));
   }
 
   // §3: the source must be the peer's. What the buffer holds beyond the packet is padding.
@@ -135,8 +150,12 @@ export class Inbound {
     if (whole === false || whole > length || whole < 20) device.counters.innerMalformed++;
     else if (device.route(bytes, at + (six ? 8 : 12), six ? 6 : 4) !== peer) device.counters.sourceNotAllowed++;
     else {
-      markInner(view, at, this.#beside.trafficClass);
+      markInner(view, at, this.#trafficClass);
       joiner.add(at, whole);
     }
   }
+}
+
+function sessionOf(entry: IndexEntry | undefined): Session | undefined {
+  return entry?.keypair === undefined ? undefined : { peer: entry.peer, keypair: entry.keypair };
 }

@@ -3,6 +3,7 @@ import type { UdpPair } from "../sys/udp.js";
 
 /** What makes the engine fast and may be missing. Each can be done without; `status` then says what it costs. */
 export const OFFLOADS = {
+  accelerator: "the compiled accelerator is missing: encryption takes twice as long",
   libcrypto: "OpenSSL's libcrypto.so.3 is missing: encryption takes half as long again",
   wasm: "WebAssembly has no vector instructions here: checksums take ten times as long",
   tso: "this kernel's TUN device does not take TCP in pieces: downloads and uploads are several times slower",

@@ -11,11 +11,12 @@ import type { ArenaAead } from "./arenaaead.js";
 import { PROTOCOL_UDP, type Sum } from "./checksums.js";
 import { Cutter } from "./cutter.js";
 import { ecnOf } from "./ecn.js";
+import { MessageRun, RUN_ARENA_BYTES, RUN_MESSAGES_MAX } from "./messagerun.js";
 import { VNET_HEADER_BYTES } from "./vnetheader.js";
 
 /** What one read from the TUN device takes. */
 export const PIECE_BYTES_MAX = 65_536;
-export const OUTBOUND_ARENA_BYTES = 2 * PIECE_BYTES_MAX + 64;
+export const OUTBOUND_ARENA_BYTES = 2 * PIECE_BYTES_MAX + RUN_ARENA_BYTES + 64;
 /** Packets sealed per turn: no direction waits long for the other. */
 const PACKETS_MAX = 512;
 
@@ -38,12 +39,14 @@ export class Outbound {
   looped = 0;
   readonly #parts: OutboundParts;
   readonly #cutter: Cutter;
+  readonly #run: MessageRun;
   readonly #piece: number;
   readonly #scratch: number;
 
   constructor(parts: OutboundParts) {
     this.#parts = parts;
     this.#cutter = new Cutter(parts.arena, parts.sum);
+    this.#run = new MessageRun(parts.arena);
     this.#piece = parts.arena.take(PIECE_BYTES_MAX);
     this.#scratch = parts.arena.take(PIECE_BYTES_MAX);
   }
@@ -82,28 +85,38 @@ export class Outbound {
     return count;
   }
 
-  /** Seals every packet of the piece into the writer's region; returns the bytes sent. */
+  /** Seals every packet of the piece in the writer's region and commits it; returns the bytes sent. */
   #seal(keypair: Keypair, remote: Remote, ecn: number): number {
     const { arena, aead, writerFor } = this.#parts;
     const { bytes, view } = arena;
     const writer = writerFor(remote);
-    const room = TRANSPORT_BYTES_MIN + PADDING_BYTES + this.#cutter.bytesMax;
+    const cutter = this.#cutter;
+    const run = this.#run;
     let sent = 0;
-    for (let i = 0; i < this.#cutter.count; i++) {
-      const message = writer.reserve(room);
-      const plain = message + TRANSPORT_HEADER_BYTES;
-      const length = this.#cutter.write(i, plain);
-      // §5.4.6: padded, but not past the tunnel's MTU.
-      const padded = Math.min((length + PADDING_BYTES - 1) & -PADDING_BYTES, Math.max(length, this.mtu));
-      if (padded > length) bytes.fill(0, plain + length, plain + padded);
-      view.setUint32(message, TYPE_TRANSPORT, true);
-      view.setUint32(message + 4, keypair.remoteIndex, true);
-      view.setUint32(message + 8, keypair.counterLow, true);
-      view.setUint32(message + 12, keypair.counterHigh, true);
-      aead.seal(keypair.sendKey, keypair.counterHigh, keypair.counterLow, plain, padded);
-      keypair.advance();
-      writer.commit(remote, TRANSPORT_BYTES_MIN + padded, ecn);
-      sent += TRANSPORT_BYTES_MIN + padded;
+    for (let i = 0; i < cutter.count; ) {
+      const last = Math.min(i + RUN_MESSAGES_MAX, cutter.count);
+      let message = writer.reserve((last - i) * (cutter.bytesMax + TRANSPORT_BYTES_MIN + PADDING_BYTES));
+      run.clear();
+      for (; i < last; i++) {
+        const plain = message + TRANSPORT_HEADER_BYTES;
+        const length = cutter.write(i, plain);
+        // §5.4.6: padded, but not past the tunnel's MTU.
+        const padded = Math.min((length + PADDING_BYTES - 1) & -PADDING_BYTES, Math.max(length, this.mtu));
+        if (padded > length) bytes.fill(0, plain + length, plain + padded);
+        view.setUint32(message, TYPE_TRANSPORT, true);
+        view.setUint32(message + 4, keypair.remoteIndex, true);
+        view.setUint32(message + 8, keypair.counterLow, true);
+        view.setUint32(message + 12, keypair.counterHigh, true);
+        run.add(plain, padded, keypair.counterHigh, keypair.counterLow);
+        keypair.advance();
+        message += TRANSPORT_BYTES_MIN + padded;
+      }
+      aead.seal(keypair.sendKey, run);
+      for (let j = 0; j < run.count; j++) {
+        const size = TRANSPORT_BYTES_MIN + run.length(j);
+        writer.commit(remote, run.at(j) - TRANSPORT_HEADER_BYTES, size, ecn);
+        sent += size;
+      }
     }
     return sent;
   }

@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
+import type { BinarySocket } from "./websocket.js";
 
 /** A connection as bytes in both directions, whichever end opened it. */
 export interface ByteStream {
-  /** The other end's address, as its socket says it. */
+  /** The other end's address, as its socket says it; empty behind a proxy. */
   readonly remote: string;
   /** RFC 9266: 32 bytes that only the two ends of this very TLS connection know; undefined where a proxy stands between. */
   readonly binding: Uint8Array | undefined;
@@ -109,5 +110,31 @@ export function adaptStream(
       setTimeout(() => stream.destroy(), END_TIMEOUT_MS).unref();
     },
     terminate: () => void stream.destroy(),
+  };
+}
+
+/** The bytes of a WebSocket's binary messages, where the messages begin and end does not matter. Pausing has no effect. */
+export function adaptMessages(socket: BinarySocket): ByteStream {
+  let listener: StreamListener | undefined;
+  return {
+    remote: "",
+    binding: undefined,
+    listen(given) {
+      listener = given;
+      socket.listen({
+        message: (message) => given.data(new Uint8Array(message)),
+        closed: (reason) => given.closed(reason),
+      });
+    },
+    write(parts) {
+      socket.send(Buffer.concat(parts)).then(
+        () => listener?.written(),
+        () => undefined, // the socket says so itself, by closing
+      );
+    },
+    pause: () => undefined,
+    resume: () => undefined,
+    end: () => socket.close(),
+    terminate: () => socket.terminate(),
   };
 }

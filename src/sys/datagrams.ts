@@ -141,50 +141,36 @@ export class DatagramWriter {
     }));
   }
 
-  /** Where the next datagram, of at most `length` bytes, is to be written. */
+  /** Where the next datagrams, of at most `length` bytes together, are to be written back to back. */
   reserve(length: number): number {
     if (this.#used + length > SEND_REGION_BYTES) this.flush();
     return this.#region + this.#used;
   }
 
-  /** The datagram written at the reserved place goes to `remote`. */
-  commit(remote: Remote, length: number, trafficClass: number): void {
+  /** The datagram of `length` bytes that lies at `at`, in the reserved place, goes to `remote`. */
+  commit(remote: Remote, at: number, length: number, trafficClass: number): void {
     const last = this.#last;
-    if (
+    const joins =
       last !== undefined &&
       last.remote === remote &&
       last.trafficClass === trafficClass &&
+      last.at + last.bytes === at &&
       length <= last.each &&
       last.count < SEGMENTS_MAX &&
-      last.bytes + length <= RUN_BYTES_MAX
-    ) {
+      last.bytes + length <= RUN_BYTES_MAX;
+    if (joins) {
       last.bytes += length;
       last.count++;
-      this.#used += length;
       if (length < last.each) this.#last = undefined;
-      return;
-    }
-    // A full table is flushed before its next run, whose first datagram must therefore move.
-    const from = this.#region + this.#used;
-    if (this.#count === SEND_BATCH) this.flush();
-    const at = this.#region + this.#used;
-    if (at !== from) this.#arena.bytes.copyWithin(at, from, from + length);
-    const run = this.#runs[this.#count++];
-    if (run === undefined) throw new Error("there are SEND_BATCH runs");
-    run.remote = remote;
-    run.trafficClass = trafficClass;
-    run.at = at;
-    run.bytes = length;
-    run.each = length;
-    run.count = 1;
-    this.#used += length;
-    this.#last = this.segments && length > 0 ? run : undefined;
+    } else this.#last = this.#begin(remote, at, length, trafficClass);
+    this.#used = at + length - this.#region;
   }
 
   /** Copies the datagram. */
   add(remote: Remote, datagram: Uint8Array, trafficClass = 0): void {
-    this.#arena.bytes.set(datagram, this.reserve(datagram.length));
-    this.commit(remote, datagram.length, trafficClass);
+    const at = this.reserve(datagram.length);
+    this.#arena.bytes.set(datagram, at);
+    this.commit(remote, at, datagram.length, trafficClass);
   }
 
   /** The sockets wait for room themselves, for SEND_TIMEOUT_MS at most. */
@@ -206,6 +192,20 @@ export class DatagramWriter {
         sent++;
       }
     }
+  }
+
+  /** The new run, when others may join it. */
+  #begin(remote: Remote, at: number, length: number, trafficClass: number): Run | undefined {
+    if (this.#count === SEND_BATCH) this.flush();
+    const run = this.#runs[this.#count++];
+    if (run === undefined) throw new Error("there are SEND_BATCH runs");
+    run.remote = remote;
+    run.trafficClass = trafficClass;
+    run.at = at;
+    run.bytes = length;
+    run.each = length;
+    run.count = 1;
+    return this.segments ? run : undefined;
   }
 
   #lay(i: number): void {

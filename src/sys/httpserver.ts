@@ -6,6 +6,7 @@ import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { WebSocketServer } from "ws";
 import { Failure } from "../kit/failure.js";
+import { adaptMessages, adaptStream, type ByteStream, bindingOf } from "./bytestream.js";
 import { adaptSocket, type BinarySocket } from "./websocket.js";
 
 /** Answers one HTTP request; `remote` is the address of the other end, empty on a Unix socket. */
@@ -31,6 +32,14 @@ export type SecureService = {
     readonly connectionsMax: number;
     accept(socket: BinarySocket, remote: string): void;
   };
+  /** Connections that leave HTTP at a path of their own: by `Upgrade: protocol`, or as WebSockets behind a proxy. */
+  readonly streams?: {
+    readonly path: string;
+    readonly protocol: string;
+    /** With this header the other end asks for the TLS connection's exporter value (ByteStream.binding). */
+    readonly bindingHeader: string;
+    accept(stream: ByteStream): void;
+  };
 };
 
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -38,7 +47,8 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const TLS_TIMEOUT_MS = 10_000;
 
 /** HTTPS, with WebSockets at one path. */
-export async function serveHttps({ address, port, key, certificate, answer, sockets }: SecureService): Promise<Served> {
+export async function serveHttps(service: SecureService): Promise<Served> {
+  const { address, port, key, certificate, answer, sockets, streams: raw } = service;
   const server = createSecureServer(
     {
       key,
@@ -59,7 +69,12 @@ export async function serveHttps({ address, port, key, certificate, answer, sock
   });
   server.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
     stream.on("error", () => stream.destroy());
-    if (request.url?.split("?")[0] !== sockets.path) {
+    const path = request.url?.split("?")[0];
+    if (raw !== undefined && path === raw.path) {
+      upgradeStream(raw, upgrades, request, stream, head);
+      return;
+    }
+    if (path !== sockets.path) {
       stream.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
       return;
     }
@@ -73,11 +88,50 @@ export async function serveHttps({ address, port, key, certificate, answer, sock
     if (address !== "::" || !/EAFNOSUPPORT|EADDRNOTAVAIL/.test(error.message)) throw error;
     await listen(server, { host: "0.0.0.0", port });
   });
+  return { port: boundPort(server), close: () => closeServer(server, streams) };
+}
+
+function boundPort(server: Server): number {
   const bound = server.address();
-  return {
-    port: typeof bound === "object" && bound !== null ? bound.port : 0,
-    close: () => closeServer(server, streams),
-  };
+  return typeof bound === "object" && bound !== null ? bound.port : 0;
+}
+
+type Streams = NonNullable<SecureService["streams"]>;
+
+function upgradeStream(
+  { protocol, bindingHeader, accept }: Streams,
+  upgrades: WebSocketServer,
+  request: IncomingMessage,
+  stream: Duplex,
+  head: Buffer,
+): void {
+  const remote = plainAddress(request.socket.remoteAddress ?? "");
+  if (request.headers.upgrade?.toLowerCase() === "websocket") {
+    upgrades.handleUpgrade(request, stream, head, (socket) => accept(adaptMessages(adaptSocket(socket))));
+    return;
+  }
+  if (request.headers.upgrade !== protocol) {
+    stream.end("HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    return;
+  }
+  request.socket.setNoDelay(true);
+  stream.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+  const binding = request.headers[bindingHeader] === "exporter" ? bindingOf(stream) : undefined;
+  accept(adaptStream(stream, remote, binding, head));
+}
+
+/** An IPv4 address as a socket of both families shows it, without the ::ffff:. */
+const plainAddress = (address: string): string => /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(address)?.[1] ?? address;
+
+/** HTTP without TLS, for what stays on one machine. */
+export async function servePlain(address: string, port: number, answer: Answer): Promise<Served> {
+  const server = createServer(
+    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    requestListener(answer),
+  );
+  const streams = trackStreams(server, "connection");
+  await listen(server, { host: address, port });
+  return { port: boundPort(server), close: () => closeServer(server, streams) };
 }
 
 /** HTTP on a Unix socket: who may connect is the file's mode. A stale file is replaced. */

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { copyingAead } from "../../src/engine/arenaaead.js";
 import { CIPHERS_ARENA_BYTES, loadCiphers } from "../../src/engine/ciphers.js";
+import { MessageRun } from "../../src/engine/messagerun.js";
 import type { Offload } from "../../src/engine/offloads.js";
 import { formatEndpoint, parseEndpoint } from "../../src/kit/endpoint.js";
 import { ipBytes, parseIp } from "../../src/kit/ip.js";
@@ -42,7 +43,12 @@ test("koffi comes out of node_modules in development", () => {
   assert.equal(typeof loadKoffi().load, "function");
 });
 
-const WITHOUT: Record<string, readonly Offload[]> = { libcrypto: [], wasm: ["libcrypto"], node: ["libcrypto", "wasm"] };
+const WITHOUT: Record<string, readonly Offload[]> = {
+  "the accelerator": [],
+  wasm: ["accelerator"],
+  libcrypto: ["accelerator", "wasm"],
+  "node:crypto": ["accelerator", "wasm", "libcrypto"],
+};
 for (const [name, without] of Object.entries(WITHOUT))
   test(`${name} seals and opens in the arena as node:crypto does, and refuses what was altered`, (context) => {
     const libc = loadLibc();
@@ -52,6 +58,7 @@ for (const [name, without] of Object.entries(WITHOUT))
     if (missing.length !== without.length) return context.skip(`this machine has no ${missing.join(", ")}`);
     const copying = copyingAead(aead, arena, arena.take(65_600));
     const place = arena.take(65_600);
+    const run = new MessageRun(arena);
     for (const key of [Uint8Array.from({ length: 32 }, (_, i) => i * 5), new Uint8Array(32).fill(7)])
       for (const length of [0, 1, 15, 16, 17, 1_280, 65_456])
         for (const counter of [0, 1, 2 ** 32 + 5, 2n ** 63n + 7n]) {
@@ -60,13 +67,17 @@ for (const [name, without] of Object.entries(WITHOUT))
           const expected = new Uint8Array(length + 16);
           nodeAead.seal(key, counter, plain, expected, 0);
           arena.bytes.set(plain, place);
-          aead.seal(key, high, low, place, length);
+          run.clear();
+          run.add(place, length, high, low);
+          aead.seal(key, run);
           assert.deepEqual(arena.bytes.slice(place, place + length + 16), expected);
-          assert.equal(aead.open(key, high, low, place, length), true);
+          aead.open(key, run);
+          assert.equal(run.genuine(0), true);
           assert.deepEqual(arena.bytes.slice(place, place + length), plain);
           arena.bytes.set(expected, place);
           arena.bytes[place + length] = (expected[length] ?? 0) ^ 1;
-          assert.equal(aead.open(key, high, low, place, length), false);
+          aead.open(key, run);
+          assert.equal(run.genuine(0), false);
           const copied = new Uint8Array(length + 19);
           copying.seal(key, counter, plain, copied, 3);
           assert.deepEqual(copied.slice(3), expected);
