@@ -55,8 +55,9 @@ export const programFolder = (paths: Paths): string => join(dirname(paths.var), 
 export async function installProgram(paths: Paths): Promise<string> {
   const folder = programFolder(paths);
   await makeFolder(folder, 0o755);
-  for (const name of ["agent.js", "koffi.node"]) {
+  for (const name of ["agent.js", "koffi.node", "accelerator.so"]) {
     const from = join(shippedFolder(), name);
+    if (!existsSync(from) && name === "accelerator.so") continue;
     if (!existsSync(from)) throw new Failure("build-missing", `${from} is missing`, { advice: "npm run build" });
     await copyFile(from, join(folder, `.${name}`));
     await chmod(join(folder, `.${name}`), 0o644);

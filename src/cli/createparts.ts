@@ -63,9 +63,10 @@ async function readPayload({ files, paths }: Parts): Promise<Payload> {
   const templates = await readTemplates((name) => files.readText(join(paths.package, "templates", name)));
   const bundles: Record<string, Uint8Array> = {};
   const bundleSha256: Record<string, string> = {};
-  for (const { from } of PUSHED_FILES) {
+  for (const { from, optional } of PUSHED_FILES) {
     const path = join(paths.package, "dist", from);
     const content = await files.read(path);
+    if (content === undefined && optional) continue;
     if (content === undefined)
       throw new Failure("bundle-missing", `there is no ${path}, which goes into the container`, {
         advice: `in ${paths.package}: npm run build`,

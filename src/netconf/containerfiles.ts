@@ -94,9 +94,18 @@ export const PUSHED_FILES: readonly {
   path: string;
   mode: number;
   onChange: readonly ContainerAction[];
+  /** A build may be without it. */
+  optional?: true;
 }[] = [
   { from: "package.json", path: "/opt/exitnode/package.json", mode: 0o644, onChange: ["agent", "coordinator"] },
   { from: "koffi.node", path: "/opt/exitnode/koffi.node", mode: 0o644, onChange: ["agent"] },
+  {
+    from: "accelerator.so",
+    path: "/opt/exitnode/accelerator.so",
+    mode: 0o644,
+    onChange: ["agent"],
+    optional: true,
+  },
   { from: "agent.js", path: "/opt/exitnode/agent.js", mode: 0o644, onChange: ["agent"] },
   { from: "libsql.node", path: "/opt/exitnode/libsql.node", mode: 0o644, onChange: ["coordinator"] },
   { from: "coordinator.js", path: "/opt/exitnode/coordinator.js", mode: 0o644, onChange: ["coordinator"] },
