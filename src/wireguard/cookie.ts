@@ -1,6 +1,5 @@
-import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { concat, equalSecrets, utf8 } from "../kit/bytes.js";
-import { hash, mac } from "../kit/crypto.js";
+import { BOX_NONCE_BYTES, boxOpen, boxSeal, hash, mac } from "../kit/crypto.js";
 import type { Endpoint } from "../kit/endpoint.js";
 import { ipBytes } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
@@ -13,7 +12,6 @@ import { type CookieReply, TYPE_COOKIE_REPLY } from "./messages.js";
  * responder under load asks for it by a cookie reply, without keeping anything for it.
  */
 
-const NONCE_BYTES = 24;
 const SECRET_BYTES = 32;
 
 /** Both keys derived from a receiver's public key: of mac1, and of the cookies it sends. */
@@ -40,6 +38,8 @@ export class CookieJudge {
   mac2Valid(datagram: Uint8Array, from: Endpoint, now: Millis): boolean {
     if (this.#secret === undefined || now - this.#secret.madeAt >= COOKIE_SECRET_MAX_AGE_MS) return false;
     const end = datagram.length - MAC_BYTES;
+    // None at all, as a flood has: told without the two macs.
+    if (datagram.subarray(end).every((byte) => byte === 0)) return false;
     const cookie = cookieFor(this.#secret.bytes, from);
     return equalSecrets(mac(cookie, datagram.subarray(0, end)), datagram.subarray(end));
   }
@@ -53,9 +53,9 @@ export class CookieJudge {
   ): CookieReply {
     if (this.#secret === undefined || now - this.#secret.madeAt >= COOKIE_SECRET_MAX_AGE_MS)
       this.#secret = { bytes: random(SECRET_BYTES), madeAt: now };
-    const nonce = random(NONCE_BYTES);
+    const nonce = random(BOX_NONCE_BYTES);
     const cookie = cookieFor(this.#secret.bytes, from);
-    const sealedCookie = xchacha20poly1305(this.#keys.cookie, nonce, message.mac1).encrypt(cookie);
+    const sealedCookie = boxSeal(this.#keys.cookie, nonce, cookie, message.mac1);
     return { type: TYPE_COOKIE_REPLY, receiver: message.sender, nonce, sealedCookie };
   }
 }
@@ -83,7 +83,7 @@ export class CookieJar {
   /** False when the reply does not answer our last signed message; each message is answered once. */
   take(reply: CookieReply, now: Millis): boolean {
     if (this.#lastMac1 === undefined) return false;
-    const bytes = openCookie(this.#keys.cookie, reply, this.#lastMac1);
+    const bytes = boxOpen(this.#keys.cookie, reply.nonce, reply.sealedCookie, this.#lastMac1);
     if (bytes === undefined) return false;
     this.#cookie = { bytes, receivedAt: now };
     this.#lastMac1 = undefined;
@@ -94,12 +94,4 @@ export class CookieJar {
 // §5.4.7: τ is the mac of the sender's address and port under the changing secret.
 function cookieFor(secret: Uint8Array, { address, port }: Endpoint): Uint8Array {
   return mac(secret, concat(ipBytes(address), Uint8Array.of(port >> 8, port & 0xff)));
-}
-
-function openCookie(key: Uint8Array, reply: CookieReply, mac1: Uint8Array): Uint8Array | undefined {
-  try {
-    return xchacha20poly1305(key, reply.nonce, mac1).decrypt(reply.sealedCookie);
-  } catch {
-    return undefined; // noble throws for a tag that does not match
-  }
 }

@@ -8,6 +8,8 @@ export type Counters = {
   mac1Invalid: number;
   /** Handshake messages answered with a cookie reply, being under load. */
   cookieRepliesSent: number;
+  /** Handshake messages without a cookie that were not answered with one either: over the budget for cookies. */
+  cookieRepliesWithheld: number;
   /** Handshake messages dropped under load in spite of a valid cookie: over the source's or the device's budget. */
   handshakesOverBudget: number;
   /** Handshake messages and cookie replies that do not decrypt, or carry a low-order point. */
@@ -42,6 +44,7 @@ export function zeroCounters(): Counters {
     unknownIndex: 0,
     mac1Invalid: 0,
     cookieRepliesSent: 0,
+    cookieRepliesWithheld: 0,
     handshakesOverBudget: 0,
     handshakesInvalid: 0,
     peerUnknown: 0,

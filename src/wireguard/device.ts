@@ -208,9 +208,12 @@ export class Device {
     }
     if (!this.#budget.underLoad(now)) return true;
     if (!judge.mac2Valid(datagram, from, now)) {
-      const reply = judge.reply(message, from, now, this.#parts.random);
-      out.push({ kind: "send", to: from, datagram: encodeMessage(reply) });
-      this.counters.cookieRepliesSent++;
+      if (!this.#budget.mayReply(from.address)) this.counters.cookieRepliesWithheld++;
+      else {
+        const reply = judge.reply(message, from, now, this.#parts.random);
+        out.push({ kind: "send", to: from, datagram: encodeMessage(reply) });
+        this.counters.cookieRepliesSent++;
+      }
       return false;
     }
     if (this.#budget.admit(from.address, now)) return true;
