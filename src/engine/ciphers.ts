@@ -1,7 +1,6 @@
 import { ACCELERATOR_ARENA_BYTES, type Accelerator, loadAccelerator } from "../sys/accelerator.js";
 import type { Arena } from "../sys/arena.js";
 import type { Libc } from "../sys/libc.js";
-import { LIBCRYPTO_ARENA_BYTES, loadLibcrypto } from "../sys/libcrypto.js";
 import { nodeAead } from "../wireguard/transportaead.js";
 import { type ArenaAead, onBytes, oneByOne, type SingleAead } from "./arenaaead.js";
 import { plainSum, type Sum } from "./checksums.js";
@@ -12,7 +11,7 @@ import { loadWasm, WASM_SCRATCH_BYTES, type WasmCrypto } from "./wasmaead.js";
 export type Ciphers = { readonly aead: ArenaAead; readonly sum: Sum; readonly missing: readonly Offload[] };
 
 const KEY_BYTES = 32;
-export const CIPHERS_ARENA_BYTES = ACCELERATOR_ARENA_BYTES + LIBCRYPTO_ARENA_BYTES + WASM_SCRATCH_BYTES + 3 * KEY_BYTES;
+export const CIPHERS_ARENA_BYTES = ACCELERATOR_ARENA_BYTES + WASM_SCRATCH_BYTES + 3 * KEY_BYTES;
 
 export function loadCiphers(
   libc: Libc,
@@ -23,12 +22,11 @@ export function loadCiphers(
   const has = <Found>(offload: Offload, load: () => Found | undefined): Found | undefined =>
     without.has(offload) ? undefined : load();
   const wasm = has("wasm", () => loadWasm(memory, arena.take(WASM_SCRATCH_BYTES)));
-  const libcrypto = has("libcrypto", () => loadLibcrypto(libc, arena));
   const accelerator = has("accelerator", () => loadAccelerator(libc, arena));
-  const missing = Object.entries({ wasm, libcrypto, accelerator })
+  const missing = Object.entries({ wasm, accelerator })
     .filter(([, found]) => found === undefined)
     .map(([name]) => name as Offload);
-  const single = wasm === undefined ? (libcrypto ?? onBytes(nodeAead, arena)) : viaWasm(wasm, arena);
+  const single = wasm === undefined ? onBytes(nodeAead, arena) : viaWasm(wasm, arena);
   const aead = accelerator === undefined ? oneByOne(single) : viaAccelerator(accelerator);
   return { aead, sum: wasm?.sum ?? plainSum(arena.view), missing };
 }

@@ -4,8 +4,7 @@ import type { UdpPair } from "../sys/udp.js";
 /** What makes the engine fast and may be missing. Each can be done without; `status` then says what it costs. */
 export const OFFLOADS = {
   accelerator: "the compiled accelerator is missing: encryption takes twice as long",
-  libcrypto: "OpenSSL's libcrypto.so.3 is missing: encryption takes half as long again",
-  wasm: "WebAssembly has no vector instructions here: checksums take ten times as long",
+  wasm: "WebAssembly has no vector instructions here: checksums take ten times as long, encryption without accelerator five",
   tso: "this kernel's TUN device does not take TCP in pieces: downloads and uploads are several times slower",
   uso: "this kernel's TUN device does not take UDP in pieces (Linux 6.2 does): UDP is slower",
   cuts: "this kernel or network card does not cut UDP datagrams (UDP_SEGMENT): sending is several times slower",

@@ -13,7 +13,7 @@ import {
   when,
 } from "./assembler.js";
 import { BLOCKS_BYTES, Chacha20 } from "./chacha20.js";
-import { Poly1305 } from "./poly1305.js";
+import { POLY1305_KEPT_BYTES, Poly1305 } from "./poly1305.js";
 
 /**
  * ChaCha20-Poly1305 (RFC 8439 §2.8) without associated data, in place. Key stream is made four blocks at a time: the
@@ -24,8 +24,10 @@ const FIRST_BYTES = BLOCKS_BYTES - 64;
 const DOUBLE_ROUNDS = 10;
 const TAG_BYTES = 16;
 
-/** Working memory at `scratch`: key stream of the first batch, and of a last one that is not used up. */
-export const AEAD_SCRATCH_BYTES = 2 * BLOCKS_BYTES;
+/** Working memory at `scratch`: key stream of the first batch, of a last one that is not used up, and what is kept. */
+const KEPT_DIGITS = 2 * BLOCKS_BYTES;
+const KEPT_WORDS = KEPT_DIGITS + POLY1305_KEPT_BYTES;
+export const AEAD_SCRATCH_BYTES = KEPT_WORDS + 64;
 
 /**
  * sealRun(keyAt, low, high, at, length, stride, count): packets of one length, `stride` apart, under consecutive
@@ -129,6 +131,11 @@ function packetOf(routine: Routine, scratch: number) {
     ]),
   ];
   const left = i32.sub(stop, from);
+  const doubleRound = chacha.doubleRound();
+  // V8 orders pure instructions by what they end in. With variables only, all of Poly1305 comes before all of the
+  // double round, and the processor looks ahead too short a way to mix them. Both end in memory here, in one chain of
+  // stores, and come out interleaved: 1450 ns for 1640 with 1420 bytes.
+  const digits = i32.const(scratch + KEPT_DIGITS);
 
   return {
     ...{ low, high, at, length, batch, from, stop, entered, end },
@@ -143,14 +150,21 @@ function packetOf(routine: Routine, scratch: number) {
       chacha.start(input),
       fused.set(lesser(i32.shrUnsigned(i32.sub(end, entered), i32.const(5)), i32.const(DOUBLE_ROUNDS))),
       alone.set(i32.sub(i32.const(DOUBLE_ROUNDS), fused)),
-      loopWhile(fused, [
-        chacha.doubleRound(),
-        poly.block(entered),
-        poly.block(entered, 16),
-        entered.set(i32.add(entered, i32.const(32))),
-        fused.set(i32.sub(fused, i32.const(1))),
+      when(fused, [
+        poly.keep(digits),
+        repeatWhile(fused, [
+          poly.recall(digits),
+          doubleRound,
+          poly.block(entered),
+          poly.block(entered, 16),
+          poly.keep(digits),
+          chacha.keep(i32.const(scratch + KEPT_WORDS)),
+          entered.set(i32.add(entered, i32.const(32))),
+          fused.set(i32.sub(fused, i32.const(1))),
+        ]),
+        poly.recall(digits),
       ]),
-      loopWhile(alone, [chacha.doubleRound(), alone.set(i32.sub(alone, i32.const(1)))]),
+      loopWhile(alone, [doubleRound, alone.set(i32.sub(alone, i32.const(1)))]),
       chacha.finish(input),
     ],
     startFirst: (): Code => [chacha.put("store", i32.const(scratch)), poly.start(i32.const(scratch))],

@@ -73,7 +73,9 @@ export const i64 = {
   or: operation(0x84),
   shrUnsigned: operation(0x88),
   ofI32: operation(0xad),
+  load: access(0x29),
   load32: access(0x35),
+  store: access(0x37),
   store32: access(0x3e),
 };
 
@@ -161,13 +163,13 @@ export class Routine {
     return this;
   }
 
-  get signature(): Bytes {
-    return [0x60, ...list(this.#parameters.map((type) => [type])), ...list(this.#result.map((type) => [type]))];
+  get signature(): Code {
+    return [0x60, list(this.#parameters.map((type) => [type])), list(this.#result.map((type) => [type]))];
   }
 
-  get code(): Bytes {
+  get code(): Code {
     const own = this.#locals.slice(this.#parameters.length).map(({ type }) => [1, type]);
-    return sized(flat([list(own), this.#body, END]));
+    return sized([list(own), this.#body, END]);
   }
 }
 
@@ -175,20 +177,22 @@ export class Routine {
 export function assemble(routines: Readonly<Record<string, Routine>>): Uint8Array {
   const names = Object.keys(routines);
   const all = Object.values(routines);
+  const section = (id: number, parts: readonly Code[]): Code => [id, sized(list(parts))];
   const types = all.map(({ signature }) => signature);
-  const memory = [...name("env"), ...name("memory"), 2, 0, 1];
+  const memory = [name("env"), name("memory"), 2, 0, 1];
   const functions = all.map((_, index) => unsigned(index));
-  const exported = names.map((text, index) => [...name(text), 0, ...unsigned(index)]);
+  const exported = names.map((text, index) => [name(text), 0, unsigned(index)]);
   const bodies = all.map(({ code }) => code);
-  const section = (id: number, parts: readonly Bytes[]): Bytes => [id, ...sized(list(parts))];
-  return Uint8Array.from([
-    ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, types),
-    ...section(2, [memory]),
-    ...section(3, functions),
-    ...section(7, exported),
-    ...section(10, bodies),
-  ]);
+  return Uint8Array.from(
+    flat([
+      [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+      section(1, types),
+      section(2, [memory]),
+      section(3, functions),
+      section(7, exported),
+      section(10, bodies),
+    ]),
+  );
 }
 
 function code(operand: Operand): Code {
@@ -202,6 +206,19 @@ function flat(code: Code, into: number[] = []): Bytes {
   return into;
 }
 
+function list(parts: readonly Code[]): Code {
+  return [unsigned(parts.length), parts];
+}
+
+function sized(code: Code): Code {
+  const bytes = flat(code);
+  return [unsigned(bytes.length), bytes];
+}
+
+function name(text: string): Code {
+  return sized([...text].map((letter) => letter.charCodeAt(0)));
+}
+
 /** LEB128 (§5.2.2). */
 function unsigned(value: number): Bytes {
   return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...unsigned(value >>> 7)];
@@ -212,7 +229,3 @@ function signed(value: bigint): Bytes {
   const rest = value >> 7n;
   return (rest === 0n && low < 0x40) || (rest === -1n && low >= 0x40) ? [low] : [low | 0x80, ...signed(rest)];
 }
-
-const list = (parts: readonly Bytes[]): Bytes => [...unsigned(parts.length), ...parts.flat()];
-const sized = (bytes: Bytes): Bytes => [...unsigned(bytes.length), ...bytes];
-const name = (text: string): Bytes => sized([...text].map((letter) => letter.charCodeAt(0)));

@@ -45,6 +45,11 @@ export class Chacha20 {
     return COLUMNS_AND_DIAGONALS.map((words) => this.#quarterRound(words));
   }
 
+  /** Four words, one that each quarter round ends with, to 64 bytes at `at`. */
+  keep(at: Operand): Code {
+    return this.#x.slice(4, 8).map((word, index) => v128.store(at, 16 * index, word));
+  }
+
   /** The initial words added: the variables hold key stream, still by words. */
   finish(input: ChachaInput): Code {
     return this.#x.map((word, index) => word.set(v128.add32(word, initial(index, input))));

@@ -1,5 +1,7 @@
 import { type Code, I64, i32, i64, type Local, type Operand, type Routine } from "./assembler.js";
 
+export const POLY1305_KEPT_BYTES = 40;
+
 /**
  * Poly1305 (RFC 8439 §2.5) with digits of 32 bits in 64-bit variables. Clamping leaves r's digits below 2^28 and the
  * upper three divisible by four. A product of such a digit that lies at 2^128 is one of r/4 at 2^130, which is 5:
@@ -38,6 +40,15 @@ export class Poly1305 {
   /** Takes in the 16 bytes of message at `at` + `distance`. */
   block(at: Operand, distance = 0): Code {
     return this.#takeIn([0, 4, 8, 12].map((word) => i64.load32(at, distance + word)));
+  }
+
+  /** The digits to POLY1305_KEPT_BYTES at `at`, and from there. */
+  keep(at: Operand): Code {
+    return this.#h.map((digit, index) => i64.store(at, 8 * index, digit));
+  }
+
+  recall(at: Operand): Code {
+    return this.#h.map((digit, index) => digit.set(i64.load(at, 8 * index)));
   }
 
   /** The last block of an AEAD (§2.8): no associated data, `length` bytes of ciphertext. */
