@@ -6,6 +6,7 @@ import { parseFile } from "./cli/config.js";
 import { Engine } from "./engine/engine.js";
 import { asFailure, Failure } from "./kit/failure.js";
 import { systemClock } from "./sys/clock.js";
+import { openDatagramSocket } from "./sys/dgram.js";
 import { localExec } from "./sys/exec.js";
 import { fetchText } from "./sys/fetchtext.js";
 import { localFiles } from "./sys/files.js";
@@ -69,7 +70,7 @@ async function runDaemon(): Promise<void> {
       probeKernel: () => probeKernelWireGuard(localExec),
       openBackend: async (kind, failed) =>
         kind === "kernel"
-          ? new KernelWireGuard(localExec, config.interface, systemClock)
+          ? new KernelWireGuard(localExec, config.interface, systemClock, openDatagramSocket)
           : new Engine({ workerUrl: new URL(import.meta.url), onFailed: failed }),
       ready: () => {
         void notifySystemd("READY=1");

@@ -1,10 +1,11 @@
 import { formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
-import { type Key, tryKey } from "../kit/key.js";
+import { type Key, keyBytes, keyOf, tryKey } from "../kit/key.js";
 import { MINUTE, SECOND } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import type { Exec, Ran } from "../sys/exec.js";
-import type { Backend, InterfaceState, PeerState, WantInterface, WantPeer } from "../wireguard/interface.js";
+import type { Backend, InterfaceState, PeerState, Probes, WantInterface, WantPeer } from "../wireguard/interface.js";
+import { KernelProbes, type OpenSocket } from "./kernelprobes.js";
 
 /**
  * The kernel's WireGuard, through `ip` and `wg`. The interface outlives the process: a restart adopts it, sessions
@@ -30,20 +31,34 @@ type Wall = Pick<Clock, "wall">;
 /** The backend for the interface of that name, which may be there already. */
 export class KernelWireGuard implements Backend {
   readonly kind = "kernel";
+  readonly probes?: Probes;
   readonly #exec: Exec;
   readonly #clock: Wall;
+  readonly #probes: KernelProbes | undefined;
   #name: string;
   #last: WantInterface | undefined;
+  #warning: string | undefined;
 
-  constructor(exec: Exec, name: string, clock: Wall) {
+  /** Without `openSocket` there are no probes. */
+  constructor(exec: Exec, name: string, clock: Wall, openSocket?: OpenSocket) {
     this.#exec = exec;
     this.#name = name;
     this.#clock = clock;
+    if (openSocket === undefined) return;
+    this.#probes = new KernelProbes(exec, openSocket);
+    this.probes = this.#probes;
   }
 
   async set(want: WantInterface): Promise<void> {
     if (this.#name !== want.name) await this.close();
     this.#name = want.name;
+    await this.#configure(want);
+    // Port 0 is one of the kernel's choice.
+    const port = want.listenPort === 0 ? (await this.state()).listenPort : want.listenPort;
+    this.#warning = await this.#probes?.follow(port);
+  }
+
+  async #configure(want: WantInterface): Promise<void> {
     const state = await this.#observe(want.name);
     const before = state === undefined ? undefined : this.#last;
     if (before !== undefined && renderSyncConfig(before) === renderSyncConfig(want)) return;
@@ -59,11 +74,13 @@ export class KernelWireGuard implements Backend {
   async state(): Promise<InterfaceState> {
     const state = await this.#observe(this.#name);
     if (state === undefined) throw new Failure("interface-missing", `there is no interface ${this.#name}`);
-    return state;
+    return this.#warning === undefined ? state : { ...state, warnings: [this.#warning] };
   }
 
   async close(): Promise<void> {
     this.#last = undefined;
+    this.#warning = undefined;
+    await this.#probes?.close();
     if ((await this.#observe(this.#name)) === undefined) return;
     await this.#must(["ip", "link", "delete", "dev", this.#name]);
   }
@@ -101,11 +118,13 @@ export function keptEndpoints(
   state: InterfaceState | undefined,
 ): Set<Key> {
   const endpoint = (peer: WantPeer | undefined): string | undefined => peer?.endpoint && formatEndpoint(peer.endpoint);
+  const states = new Map(state?.peers.map((peer) => [peer.publicKey, peer]));
+  const earlier = new Map(before?.peers.map((peer) => [peer.publicKey, peer]));
   const kept = want.peers.filter((peer) => {
-    const now = state?.peers.find(({ publicKey }) => publicKey === peer.publicKey);
+    const now = states.get(peer.publicKey);
     if (now?.endpoint === undefined) return false;
     if (before === undefined) return now.lastHandshakeAgeMs !== undefined && now.lastHandshakeAgeMs < SESSION_MS;
-    return endpoint(before.peers.find(({ publicKey }) => publicKey === peer.publicKey)) === endpoint(peer);
+    return endpoint(earlier.get(peer.publicKey)) === endpoint(peer);
   });
   return new Set(kept.map(({ publicKey }) => publicKey));
 }
@@ -114,12 +133,23 @@ export function keptEndpoints(
 export function renderSyncConfig(want: WantInterface, withoutEndpoint: ReadonlySet<Key> = new Set()): string {
   return [
     `[Interface]
-PrivateKey = ${want.privateKey}
+PrivateKey = ${clamped(want.privateKey)}
 ListenPort = ${want.listenPort}
 FwMark = ${want.fwmark === 0 ? "off" : `0x${want.fwmark.toString(16)}`}
 `,
     ...want.peers.map((peer) => renderPeer(peer, !withoutEndpoint.has(peer.publicKey))),
   ].join("\n");
+}
+
+/**
+ * RFC 7748 §5, as the kernel keeps a private key. One that differs from what it keeps is a new one to it, though it
+ * be the same number: every session with every peer would end at every change.
+ */
+function clamped(privateKey: Key): Key {
+  const bytes = keyBytes(privateKey);
+  bytes[0] = (bytes[0] ?? 0) & 0xf8;
+  bytes[31] = ((bytes[31] ?? 0) & 0x7f) | 0x40;
+  return keyOf(bytes);
 }
 
 function renderPeer(peer: WantPeer, withEndpoint: boolean): string {

@@ -37,11 +37,11 @@ const want: WantInterface = {
   ],
 };
 
-test("the configuration is what wg syncconf reads", () => {
+test("the configuration is what wg syncconf reads, with the private key as the kernel keeps it", () => {
   assert.equal(
     renderSyncConfig(want, new Set([key(4)])),
     `[Interface]
-PrivateKey = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
+PrivateKey = AAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAUE=
 ListenPort = 51820
 FwMark = 0x450000
 

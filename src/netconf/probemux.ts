@@ -1,0 +1,60 @@
+import { PROBE_MAGIC, STUN_COOKIE } from "../kit/datagramkind.js";
+
+/**
+ * Kernel WireGuard and a socket of ours on one UDP port, by rewriting ports without connection tracking. Tracked, it
+ * would take whole flows: probes and WireGuard's messages come from the same address and port.
+ */
+export type ProbeMux = { readonly listenPort: number; readonly probePort: number };
+
+export const PROBE_MUX_TABLE = "exitnode_mux";
+const PORT_MAX = 65_535;
+
+/** The exit node's firewall lets the neighbour of WireGuard's port in, and no other. */
+export const probePortOf = (listenPort: number): number => (listenPort === PORT_MAX ? PORT_MAX - 1 : listenPort + 1);
+
+/** The whole table, replaced at once (the first two lines make sure there is one to delete). */
+export function renderProbeMux(mux: ProbeMux): string {
+  // Protocols by number: names are looked up in /etc/protocols, which a small system does not have.
+  // Only what is for this machine: a packet on its way through, from a device behind it, keeps its port.
+  // The payload begins 64 bits into what nftables calls the transport header: datagramKind() in nftables' words.
+  // Nobody reaches the socket at its own port, as nobody could if it were WireGuard's.
+  return `table inet ${PROBE_MUX_TABLE}
+delete table inet ${PROBE_MUX_TABLE}
+table inet ${PROBE_MUX_TABLE} {
+  comment "${muxMark(mux)}"
+  chain inward {
+    type filter hook prerouting priority raw; policy accept;
+    meta l4proto != 17 accept
+    fib daddr type != local accept
+    udp dport ${mux.probePort} drop
+    udp dport != ${mux.listenPort} accept
+    udp length < 16 accept
+    @th,64,32 ${hex(PROBE_MAGIC)} notrack udp dport set ${mux.probePort}
+    @th,64,16 { 0x0101, 0x0111 } @th,96,32 ${hex(STUN_COOKIE)} notrack udp dport set ${mux.probePort}
+  }
+  chain outward {
+    type filter hook output priority raw; policy accept;
+    oifname != "lo" udp sport ${mux.probePort} notrack udp sport set ${mux.listenPort}
+  }
+}
+`;
+}
+
+/** Removes the table, whether it is there or not. */
+export const REMOVE_PROBE_MUX = `table inet ${PROBE_MUX_TABLE}
+delete table inet ${PROBE_MUX_TABLE}
+`;
+
+const RULES = 8;
+
+/** Whether what `nft list table` prints is the table wanted. */
+export function isProbeMux(listing: string, mux: ProbeMux): boolean {
+  const lines = listing.split("\n").map((line) => line.trim());
+  const rules = lines.filter((line) => line !== "" && !/^(table |chain |type |comment |\})/.test(line));
+  return lines.includes(`comment "${muxMark(mux)}"`) && rules.length === RULES;
+}
+
+/** Stands in the table as its comment: an equal mark is an equal table. Raise the number with the rules' text. */
+const muxMark = ({ listenPort, probePort }: ProbeMux): string => `rules 1: probes on ${listenPort} to ${probePort}`;
+
+const hex = (word: number): string => `0x${word.toString(16)}`;
