@@ -7,7 +7,10 @@ import {
   createPublicKey,
   diffieHellman,
   type KeyObject,
+  sign,
+  verify,
 } from "node:crypto";
+import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
 import { blake2s } from "@noble/hashes/blake2.js";
 import { concat, toBase64Url } from "./bytes.js";
 
@@ -116,6 +119,28 @@ function nonceOf(counter: bigint | number): Uint8Array {
   return nonce;
 }
 
+export const BOX_NONCE_BYTES = 24;
+
+/** XChaCha20-Poly1305: its nonce of 24 bytes is long enough to be drawn by chance, for messages that have no counter. */
+export function boxSeal(key: Uint8Array, nonce: Uint8Array, plaintext: Uint8Array, associated: Uint8Array): Uint8Array {
+  return xchacha20poly1305(key, nonce, associated).encrypt(plaintext);
+}
+
+/** Undefined when the tag does not match. */
+export function boxOpen(
+  key: Uint8Array,
+  nonce: Uint8Array,
+  ciphertext: Uint8Array,
+  associated: Uint8Array,
+): Uint8Array | undefined {
+  if (ciphertext.length < TAG_BYTES) return undefined;
+  try {
+    return xchacha20poly1305(key, nonce, associated).decrypt(ciphertext);
+  } catch {
+    return undefined;
+  }
+}
+
 const BLAKE2S = "blake2s256";
 
 /** BLAKE2s-256 of the parts in a row (RFC 7693). */
@@ -144,4 +169,32 @@ export function kdf(chainingKey: Uint8Array, input: Uint8Array): [Uint8Array, Ui
   const second = hmac(secret, first, Uint8Array.of(2));
   const third = hmac(secret, second, Uint8Array.of(3));
   return [first, second, third];
+}
+
+export const ED25519_SIGNATURE_BYTES = 64;
+const JWK_ED25519 = { kty: "OKP", crv: "Ed25519" } as const;
+
+/** Ed25519 (RFC 8032 §5.1.6), deterministic; the private key is the 32-byte seed. */
+export function signEd25519(seed: Uint8Array, message: Uint8Array): Uint8Array {
+  return new Uint8Array(sign(null, message, importSigner(seed)));
+}
+
+/** False for a wrong signature and for a public key that is none. */
+export function verifyEd25519(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
+  try {
+    const key = createPublicKey({ key: { ...JWK_ED25519, x: toBase64Url(publicKey) }, format: "jwk" });
+    return verify(null, message, key, signature);
+  } catch {
+    return false;
+  }
+}
+
+/** The public half of a seed. */
+export function ed25519PublicKeyOf(seed: Uint8Array): Uint8Array {
+  const { x } = createPublicKey(importSigner(seed)).export({ format: "jwk" });
+  return new Uint8Array(Buffer.from(x ?? "", "base64url"));
+}
+
+function importSigner(seed: Uint8Array): KeyObject {
+  return createPrivateKey({ key: { ...JWK_ED25519, d: toBase64Url(seed), x: "" }, format: "jwk" });
 }

@@ -1,0 +1,86 @@
+import { familyOf } from "../kit/ip.js";
+import { MINUTE, type Millis, SECOND } from "../kit/time.js";
+import type { Way } from "./pathchoice.js";
+import { MTU_AGAIN_MS, MtuSearch } from "./pathmtu.js";
+import type { Trial } from "./trials.js";
+
+/** A direct path in use: how long its last pong is believed, when it is pinged next, and how large its packets may be. */
+
+export const HEARTBEAT_MS: Millis = 3 * SECOND;
+/** While a heartbeat is unanswered, the next comes sooner: one lost datagram is no dead path. */
+export const HEARTBEAT_AGAIN_MS: Millis = SECOND;
+/** After the last pong. Back on the relay within 7 s is what users are promised. */
+export const TRUST_MS: Millis = 6.5 * SECOND;
+/** From here on traffic goes both ways: two heartbeats are unanswered. */
+export const SUSPECT_MS: Millis = 5 * SECOND;
+/** How often the other endpoints are looked at for a better one. */
+export const UPGRADE_MS: Millis = MINUTE;
+/** The first second belongs to the choice among endpoints. */
+const MEASURE_AFTER_MS: Millis = SECOND;
+
+export class DirectPath {
+  readonly trial: Trial;
+  readonly since: Millis;
+  /** The peer called: it has lost us, or moved. The next pong clears it. */
+  inDoubt = false;
+  upgradeAt: Millis;
+  mtu: number | undefined;
+  #mtuSearch: MtuSearch | undefined;
+  #mtuAt: Millis;
+
+  constructor(trial: Trial, now: Millis) {
+    this.trial = trial;
+    this.since = now;
+    this.upgradeAt = now + UPGRADE_MS;
+    this.#mtuAt = now + MEASURE_AFTER_MS;
+  }
+
+  get way(): Way {
+    return { endpoint: this.trial.endpoint, roundTripMs: this.trial.pong?.roundTripMs ?? Infinity };
+  }
+
+  get suspectAt(): Millis {
+    return this.#provenAt + SUSPECT_MS;
+  }
+
+  get heartbeatAt(): Millis {
+    const isAnswered = this.trial.pong !== undefined && this.trial.pong.at >= this.trial.pingedAt;
+    return this.trial.pingedAt + (isAnswered ? HEARTBEAT_MS : HEARTBEAT_AGAIN_MS);
+  }
+
+  /** `wokenAt`: when traffic began after a pause. What nobody pinged is not lost by silence. */
+  lostAt(wokenAt: Millis): Millis {
+    return Math.max(this.#provenAt, wokenAt) + TRUST_MS;
+  }
+
+  isProven(now: Millis): boolean {
+    return !this.inDoubt && now < this.suspectAt;
+  }
+
+  /** When an active path wants something next. */
+  deadline(wokenAt: Millis): Millis {
+    const measuring = this.#mtuSearch?.deadline ?? Infinity;
+    return Math.min(this.heartbeatAt, this.lostAt(wokenAt), this.upgradeAt, this.#mtuAt, measuring);
+  }
+
+  /** The size of the IP packet to probe with now, if any. */
+  measure(now: Millis): number | undefined {
+    if (now >= this.#mtuAt) {
+      this.#mtuAt = now + MTU_AGAIN_MS;
+      this.#mtuSearch = new MtuSearch(familyOf(this.trial.endpoint.address), this.way.roundTripMs, now);
+    }
+    const size = this.#mtuSearch?.tick(now);
+    this.mtu = this.#mtuSearch?.found ?? this.mtu;
+    return size;
+  }
+
+  /** A packet of this size came through. */
+  passed(size: number, now: Millis): void {
+    this.#mtuSearch?.passed(size, now);
+    this.mtu = this.#mtuSearch?.found ?? this.mtu;
+  }
+
+  get #provenAt(): Millis {
+    return this.trial.pong?.at ?? this.since;
+  }
+}

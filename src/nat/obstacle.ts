@@ -1,0 +1,29 @@
+import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
+import { familyOf, isPrivate } from "../kit/ip.js";
+import type { NatKind } from "../wire/probe.js";
+import type { Obstacle } from "./path.js";
+
+/** What one side of a pair knows of a device: the endpoints it tells its peers, and its NAT. */
+export type Standing = { readonly endpoints: readonly Endpoint[]; readonly nat: NatKind };
+
+/** Why no direct path was found, the surest reason first. `tried`: where pings went without an answer. */
+export function obstacleBetween(here: Standing, there: Standing, tried: readonly Endpoint[]): Obstacle {
+  if (here.nat === "blocked") return { kind: "udp-blocked-here" };
+  if (there.nat === "blocked") return { kind: "udp-blocked-there" };
+  if (there.endpoints.length === 0 && tried.length === 0) return { kind: "no-endpoints" };
+  const families = (standing: Standing) => new Set(standing.endpoints.map(({ address }) => familyOf(address)));
+  const [ours, theirs] = [families(here), families(there)];
+  if (ours.size > 0 && theirs.size > 0 && ![...ours].some((family) => theirs.has(family)))
+    return { kind: "no-common-family" };
+  if (here.nat === "hard" && there.nat === "hard") return { kind: "both-hard" };
+  return { kind: "no-answer", from: tried };
+}
+
+/** The endpoints whose port a NAT may have made: guessing is for them alone. */
+export const publicFours = (endpoints: readonly Endpoint[]): Endpoint[] =>
+  endpoints.filter(({ address }) => familyOf(address) === 4 && !isPrivate(address));
+
+export function sameStanding(left: Standing, right: Standing): boolean {
+  const text = ({ nat, endpoints }: Standing) => [nat, ...endpoints.map(formatEndpoint)].join();
+  return text(left) === text(right);
+}

@@ -1,0 +1,349 @@
+import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
+import { type Cidr, familyOf } from "../kit/ip.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import { type CallMeMaybe, PING_BYTES, type Ping, type Pong, type Probe, TRANSACTION_BYTES } from "../wire/probe.js";
+import { usableCandidates } from "./candidates.js";
+import { DirectPath, UPGRADE_MS } from "./directpath.js";
+import { Guessing } from "./guessing.js";
+import { obstacleBetween, type Standing, sameStanding } from "./obstacle.js";
+import { type Path, type PathEffect, type Route, sameRoute } from "./path.js";
+import { GOOD_ENOUGH_MS, isBetter } from "./pathchoice.js";
+import { UDP_OVERHEAD_BYTES } from "./pathmtu.js";
+import { Pings, sameWay, type Trial, Trials } from "./trials.js";
+
+/**
+ * One peer's path. Traffic goes through the relay from the first moment; meanwhile both sides tell each other their
+ * endpoints through the relay (call-me-maybe) and ping all of the other's at once, so that each opens its own NAT for
+ * the other. A way is direct once a pong has come back on it, and stays so while its heartbeats are answered
+ * (directpath.ts). When pongs stay away, traffic goes both ways at once, then by the relay, and the search begins
+ * again. Where one NAT changes its port per destination, ports are guessed (guessing.ts).
+ *
+ * Everything comes in by a method, with the time; everything that should happen is returned, in order.
+ */
+
+/** Without traffic for so long nothing is sent any more. */
+export const ACTIVE_MS: Millis = 45 * SECOND;
+/** A search: all endpoints are pinged at these moments after its beginning. */
+export const ROUNDS_MS: readonly Millis[] = [0, 200, 500, 1_000, 1_700];
+export const SEARCH_MS: Millis = 2_500;
+/** Between searches that found nothing. Never above 45 s: a path that returns is used again within a minute. */
+export const RETRIES_MS: readonly Millis[] = [5 * SECOND, 10 * SECOND, 20 * SECOND, 30 * SECOND, 45 * SECOND];
+/** No endpoint is pinged twice within this, whoever asks for it. */
+export const PING_GAP_MS: Millis = 100;
+/** Guessing begins when the ordinary search had its chance, if the peer has called just now: it does its half then. */
+const [GUESS_AFTER_MS, CALL_FRESH_MS] = [1_500, 30 * SECOND];
+/** Calls of a peer that are listened to: so many at once, then one a second. */
+export const CALLS_BURST_MAX = 6;
+
+/** How a probe came in; `socket` numbers a birthday socket. */
+export type Arrival =
+  | { readonly kind: "relay" }
+  | { readonly kind: "direct"; readonly from: Endpoint; readonly socket: number | undefined };
+
+export type PathCounts = { pingsSent: number; pongs: number; strays: number; misplaced: number; callsIgnored: number };
+
+export class Pathfinder {
+  readonly counts: PathCounts = { pingsSent: 0, pongs: 0, strays: 0, misplaced: 0, callsIgnored: 0 };
+  readonly #random: (length: number) => Uint8Array;
+  readonly #tunnels: readonly Cidr[];
+  readonly #trials = new Trials();
+  readonly #pings = new Pings();
+  readonly #guessing: Guessing;
+  #effects: PathEffect[] = [];
+
+  #here: Standing = { endpoints: [], nat: "unknown" };
+  #there: Standing = { endpoints: [], nat: "unknown" };
+  #hasRelay = false;
+  #route: Route = { kind: "none" };
+  #direct: DirectPath | undefined;
+  /** When the path stopped being direct, and whether a search has ended since the beginning. */
+  #since: Millis;
+  #searched = false;
+
+  #activeUntil: Millis = -Infinity;
+  #wokenAt: Millis = -Infinity;
+  #search: { readonly startedAt: Millis; rounds: number } | undefined;
+  #retryAt: Millis = -Infinity;
+  #retries = 0;
+  /** The peer sends to an address we have left, until it hears of it: a direct path of ours alone is half a path. */
+  #callOwed = false;
+  #calledAt: Millis = -Infinity;
+  #calls = { allowance: CALLS_BURST_MAX, at: -Infinity };
+
+  /** `tunnels`: our own network's ranges, where no peer's endpoint may lie. */
+  constructor(random: (length: number) => Uint8Array, tunnels: readonly Cidr[], now: Millis) {
+    this.#random = random;
+    this.#tunnels = tunnels;
+    this.#guessing = new Guessing(random);
+    this.#since = now;
+  }
+
+  get path(): Path {
+    if (this.#direct !== undefined) {
+      const { since, trial, mtu, way } = this.#direct;
+      return { kind: "direct", since, endpoint: trial.endpoint, roundTripMs: way.roundTripMs, mtu };
+    }
+    if (!this.#hasRelay || !this.#searched) return { kind: "searching", since: this.#since };
+    const tried = this.#trials.all.map(({ endpoint }) => endpoint);
+    return { kind: "relayed", since: this.#since, why: obstacleBetween(this.#here, this.#there, tried) };
+  }
+
+  get route(): Route {
+    return this.#route;
+  }
+
+  /** When tick() is next due; undefined while nothing will happen by itself. */
+  get deadline(): Millis | undefined {
+    const times = [this.#guessing.deadline];
+    if (this.#search !== undefined) times.push(this.#search.startedAt + (ROUNDS_MS[this.#search.rounds] ?? SEARCH_MS));
+    if (this.#isActive) {
+      times.push(this.#activeUntil);
+      if (this.#direct !== undefined) times.push(this.#direct.deadline(this.#wokenAt));
+      else if (this.#search === undefined) times.push(this.#retryAt);
+    }
+    if (this.#direct !== undefined && this.#route.kind === "direct" && this.#hasRelay)
+      times.push(this.#direct.suspectAt);
+    return times.every((at) => at === Infinity) ? undefined : Math.min(...times);
+  }
+
+  /** This device's endpoints or its NAT have become known. */
+  setHere(here: Standing, now: Millis): PathEffect[] {
+    if (sameStanding(this.#here, here)) return [];
+    this.#here = here;
+    this.#guessing.allow();
+    if (this.#direct !== undefined) this.#direct.upgradeAt = now;
+    else this.#searchAnew(now);
+    return this.tick(now);
+  }
+
+  /** The peer's endpoints as the network map has them. */
+  setPeerEndpoints(endpoints: readonly Endpoint[], now: Millis): PathEffect[] {
+    const usable = usableCandidates(endpoints, this.#tunnels);
+    this.#trials.setMapped(usable);
+    if (this.#there.endpoints.length === 0) this.#there = { ...this.#there, endpoints: usable };
+    return this.tick(now);
+  }
+
+  setRelay(available: boolean, now: Millis): PathEffect[] {
+    const isBack = available && !this.#hasRelay;
+    this.#hasRelay = available;
+    if (isBack && this.#direct === undefined) this.#searchAnew(now);
+    else if (isBack && this.#callOwed) this.#call();
+    return this.tick(now);
+  }
+
+  /** This machine has moved: nothing known of the way holds. setHere follows when the new endpoints are known. */
+  networkChanged(now: Millis): PathEffect[] {
+    this.#lose(now);
+    this.#trials.reset();
+    this.#pings.clear();
+    this.#here = { endpoints: [], nat: "unknown" };
+    this.#guessing.allow();
+    this.#callOwed = true;
+    this.#searchAnew(now);
+    return this.tick(now);
+  }
+
+  /** WireGuard sent to the peer or received from it. */
+  traffic(now: Millis): PathEffect[] {
+    if (now >= this.#activeUntil) {
+      this.#wokenAt = now;
+      if (this.#search === undefined) this.#searchAnew(now);
+    }
+    this.#activeUntil = now + ACTIVE_MS;
+    return this.tick(now);
+  }
+
+  /** The system refused to send there: no need to wait for silence. */
+  unreachable(endpoint: Endpoint, now: Millis): PathEffect[] {
+    const current = this.#direct?.trial.endpoint;
+    if (current !== undefined && formatEndpoint(current) === formatEndpoint(endpoint)) {
+      this.#lose(now);
+      this.#searchAnew(now);
+    }
+    return this.tick(now);
+  }
+
+  /** A probe that the gate has opened. */
+  receive(probe: Probe, arrival: Arrival, now: Millis): PathEffect[] {
+    if (probe.kind === "call-me-maybe" && arrival.kind === "relay") this.#called(probe, now);
+    else if (probe.kind === "ping" && arrival.kind === "direct") this.#answer(probe, arrival, now);
+    else if (probe.kind === "pong" && arrival.kind === "direct") this.#proven(probe, arrival, now);
+    else this.counts.misplaced += 1;
+    return this.tick(now);
+  }
+
+  tick(now: Millis): PathEffect[] {
+    if (now >= this.#activeUntil) this.#activeUntil = -Infinity;
+    if (this.#direct !== undefined && this.#isActive) this.#tend(this.#direct, now);
+    const isDue = this.#isActive && now >= this.#retryAt;
+    if (this.#direct === undefined && this.#search === undefined && isDue) this.#startSearch(now);
+    this.#goOnSearching(now);
+    const { sends, effects: closed } = this.#guessing.tick(now);
+    for (const { socket, to } of sends) this.#sendPing(to, socket, now, 0);
+    this.#do(closed);
+    const route = this.#routeAt(now);
+    if (!sameRoute(route, this.#route)) {
+      this.#route = route;
+      this.#effects.push({ kind: "use", route });
+    }
+    const effects = this.#effects;
+    this.#effects = [];
+    return effects;
+  }
+
+  get #isActive(): boolean {
+    return this.#activeUntil !== -Infinity;
+  }
+
+  /** Closing sockets is among what is done: then nobody is reached through them any more. */
+  #do(effects: readonly PathEffect[]): void {
+    for (const effect of effects) {
+      if (effect.kind === "keep-sockets") this.#trials.keepSockets(effect.sockets);
+      this.#effects.push(effect);
+    }
+  }
+
+  #routeAt(now: Millis): Route {
+    if (this.#direct === undefined) return this.#hasRelay ? { kind: "relay" } : { kind: "none" };
+    const { endpoint, socket } = this.#direct.trial;
+    return { kind: this.#direct.isProven(now) || !this.#hasRelay ? "direct" : "both", endpoint, socket };
+  }
+
+  /** An active direct path: its end, heartbeats, something better, its MTU. */
+  #tend(direct: DirectPath, now: Millis): void {
+    if (now >= direct.lostAt(this.#wokenAt)) {
+      this.#lose(now);
+      this.#searchAnew(now);
+      return;
+    }
+    if (now >= direct.heartbeatAt) this.#ping(direct.trial, now);
+    if (now >= direct.upgradeAt) {
+      direct.upgradeAt = now + UPGRADE_MS;
+      if (direct.way.roundTripMs > GOOD_ENOUGH_MS) this.#pingAll(now);
+    }
+    const { endpoint, socket } = direct.trial;
+    const size = direct.measure(now);
+    if (size !== undefined) this.#sendPing(endpoint, socket, now, size);
+  }
+
+  #lose(now: Millis): void {
+    if (this.#direct !== undefined) {
+      this.#direct.trial.pong = undefined;
+      this.#since = now;
+    }
+    this.#direct = undefined;
+    this.#do(this.#guessing.end([]));
+  }
+
+  #searchAnew(now: Millis): void {
+    this.#retries = 0;
+    this.#retryAt = now;
+    this.#search = undefined;
+  }
+
+  #startSearch(now: Millis): void {
+    this.#search = { startedAt: now, rounds: 0 };
+    this.#call();
+  }
+
+  #call(): void {
+    if (this.#hasRelay) this.#callOwed = false;
+    const { endpoints, nat } = this.#here;
+    this.#effects.push({ kind: "relay", probe: { kind: "call-me-maybe", nat, endpoints } });
+  }
+
+  #goOnSearching(now: Millis): void {
+    const search = this.#search;
+    if (search === undefined) return;
+    const age = now - search.startedAt;
+    if (age >= (ROUNDS_MS[search.rounds] ?? Infinity)) {
+      search.rounds = ROUNDS_MS.filter((at) => at <= age).length;
+      if (this.#direct === undefined) this.#pingAll(now);
+    }
+    const isCalled = now - this.#calledAt < CALL_FRESH_MS;
+    if (this.#direct === undefined && age >= GUESS_AFTER_MS && isCalled)
+      this.#do(this.#guessing.begin(this.#here, this.#there, now));
+    if (age < SEARCH_MS) return;
+    this.#search = undefined;
+    this.#searched = true;
+    this.#retryAt = now + (RETRIES_MS[Math.min(this.#retries, RETRIES_MS.length - 1)] ?? 0);
+    this.#retries += 1;
+  }
+
+  #pingAll(now: Millis): void {
+    for (const trial of this.#trials.all) this.#ping(trial, now);
+  }
+
+  #ping(trial: Trial, now: Millis): void {
+    if (now - trial.pingedAt < PING_GAP_MS) return;
+    trial.pingedAt = now;
+    this.#sendPing(trial.endpoint, trial.socket, now, 0);
+  }
+
+  /** `measures`: the size its IP packet should have; 0 is as small as it is. */
+  #sendPing(to: Endpoint, socket: number | undefined, now: Millis, measures: number): void {
+    const transaction = this.#random(TRANSACTION_BYTES);
+    this.#pings.add(transaction, { to, socket, sentAt: now, measures });
+    this.counts.pingsSent += 1;
+    const padding = Math.max(0, measures - UDP_OVERHEAD_BYTES[familyOf(to.address)] - PING_BYTES);
+    this.#effects.push({
+      kind: "probe",
+      to,
+      socket,
+      probe: { kind: "ping", transaction, padding },
+      whole: measures > 0,
+    });
+  }
+
+  #answer(ping: Ping, { from, socket }: Extract<Arrival, { kind: "direct" }>, now: Millis): void {
+    const probe: Pong = { kind: "pong", transaction: ping.transaction, source: from };
+    this.#effects.push({ kind: "probe", to: from, socket, probe, whole: false });
+    const current = this.#direct?.trial;
+    if (current !== undefined && sameWay(current, { endpoint: from, socket })) return;
+    if (usableCandidates([from], this.#tunnels).length > 0) this.#ping(this.#trials.hear(from, socket), now);
+  }
+
+  #proven(pong: Pong, { from, socket }: Extract<Arrival, { kind: "direct" }>, now: Millis): void {
+    const ping = this.#pings.take(pong.transaction, from, socket, now);
+    if (ping === undefined) {
+      this.counts.strays += 1;
+      return;
+    }
+    this.counts.pongs += 1;
+    const current = this.#direct;
+    const isCurrent = current !== undefined && sameWay(current.trial, { endpoint: from, socket });
+    const trial = isCurrent ? current.trial : this.#trials.hear(from, socket);
+    trial.pong = { at: now, roundTripMs: now - ping.sentAt };
+    if (isCurrent) {
+      current.inDoubt = false;
+      if (ping.measures > 0) current.passed(ping.measures, now);
+      return;
+    }
+    const way = { endpoint: from, roundTripMs: trial.pong.roundTripMs };
+    if (current?.isProven(now) === true && !isBetter(way, current.way)) return;
+    this.#direct = new DirectPath(trial, now);
+    this.#searched = true;
+    this.#retries = 0;
+    this.#do(this.#guessing.end(this.#trials.sockets));
+  }
+
+  #called({ nat, endpoints }: CallMeMaybe, now: Millis): void {
+    const gained = Math.max(0, now - this.#calls.at) / SECOND;
+    this.#calls = { allowance: Math.min(CALLS_BURST_MAX, this.#calls.allowance + gained), at: now };
+    if (this.#calls.allowance < 1) {
+      this.counts.callsIgnored += 1;
+      return;
+    }
+    this.#calls.allowance -= 1;
+    if (nat !== this.#there.nat) this.#guessing.allow();
+    this.#there = { nat, endpoints: usableCandidates(endpoints, this.#tunnels) };
+    this.#trials.setCalled(this.#there.endpoints);
+    this.#calledAt = now;
+    if (this.#direct !== undefined) {
+      this.#direct.inDoubt = true;
+      this.#ping(this.#direct.trial, now);
+    } else if (this.#search === undefined) this.#startSearch(now);
+    this.#pingAll(now);
+  }
+}
