@@ -11,6 +11,8 @@ import { cidr, deviceName, ip, key } from "./schema.js";
  *   device → coordinator  hello            first; with a join secret when the device is new
  *   coordinator → device  welcome | refused, then map, and map again on every change
  *   device → coordinator  report           endpoints and offers changed
+ *   coordinator → device  admission        to the network's relays; renewed before it expires
+ *   either way            call             a sealed probe for or from a peer, handed on unread
  *   either way            ping → pong      PING_INTERVAL_MS; silence for SILENCE_MAX_MS ends the connection
  */
 export const CONTROL_PATH = "/control";
@@ -21,6 +23,9 @@ export const MESSAGE_BYTES_MAX = 4 * 1024 * 1024;
 export const PING_INTERVAL_MS = 15_000;
 export const SILENCE_MAX_MS = 40_000;
 
+/** Base64 of a sealed probe (probe.ts) that finds no other way to its receiver. */
+const sealedProbe = z.base64().max(4_096);
+
 /** What a device tells about itself; sent whole each time. */
 export const deviceReport = z.object({
   /** address:port, most promising first. */
@@ -28,6 +33,8 @@ export const deviceReport = z.object({
   /** Routes it offers; the coordinator approves them by role. */
   routes: z.array(cidr).max(64),
   resolvers: z.array(ip).max(4),
+  discoveryKey: key.optional(),
+  homeRelay: z.string().max(64).optional(),
 });
 export type DeviceReport = z.infer<typeof deviceReport>;
 
@@ -45,6 +52,7 @@ export const toCoordinator = z.discriminatedUnion("type", [
     report: deviceReport,
   }),
   z.object({ type: z.literal("report"), report: deviceReport }),
+  z.object({ type: z.literal("call"), to: key, probe: sealedProbe }),
   z.object({ type: z.literal("ping"), sentAt: z.number() }),
   z.object({ type: z.literal("pong"), sentAt: z.number() }),
 ]);
@@ -72,6 +80,8 @@ export const toDevice = z.discriminatedUnion("type", [
     message: z.string(),
   }),
   z.object({ type: z.literal("map"), map: networkMap }),
+  z.object({ type: z.literal("admission"), admission: z.base64().max(512) }),
+  z.object({ type: z.literal("call"), from: key, probe: sealedProbe }),
   z.object({ type: z.literal("ping"), sentAt: z.number() }),
   z.object({ type: z.literal("pong"), sentAt: z.number() }),
 ]);

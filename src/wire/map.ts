@@ -7,6 +7,20 @@ import { cidr, deviceName, ip, key, role } from "./schema.js";
  */
 export const PEERS_MAX = 4_096;
 export const ENDPOINTS_MAX = 16;
+export const RELAYS_MAX = 16;
+
+/** A relay of the network: forwards sealed datagrams, and answers STUN on the same host. */
+export const mapRelay = z.object({
+  id: z.string().min(1).max(64),
+  name: z.string().min(1).max(64),
+  /** https://host:port */
+  url: z.url().max(256),
+  /** Its Noise key: whatever is in between cannot stand in for it. */
+  relayKey: key,
+  /** 0: it answers no STUN. */
+  stunPort: z.number().int().min(0).max(65_535),
+});
+export type MapRelay = z.infer<typeof mapRelay>;
 
 export const mapPeer = z.object({
   id: z.string().max(64),
@@ -22,6 +36,10 @@ export const mapPeer = z.object({
   /** Resolvers that answer through this exit node. */
   resolvers: z.array(ip).max(4),
   online: z.boolean(),
+  /** Seals probes between the two devices; without it none are sent, and endpoints are tried one after another. */
+  discoveryKey: key.optional(),
+  /** The relay at which it is always connected, by id. */
+  homeRelay: z.string().max(64).optional(),
 });
 export type MapPeer = z.infer<typeof mapPeer>;
 
@@ -35,5 +53,6 @@ export const networkMap = z.object({
   /** Services that answer a GET with the caller's address in plain text. */
   whoami: z.array(z.url()).max(8).optional(),
   peers: z.array(mapPeer).max(PEERS_MAX),
+  relays: z.array(mapRelay).max(RELAYS_MAX).optional(),
 });
 export type NetworkMap = z.infer<typeof networkMap>;
