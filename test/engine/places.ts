@@ -48,11 +48,7 @@ export async function makePair(left: string, right: string): Promise<[Place, Pla
 }
 
 /** wireguard-go, until it listens for `wg`. Device names must differ between places: its sockets lie in one folder. */
-export async function startWireguardGo(
-  place: Place,
-  device: string,
-  program = "wireguard-go",
-): Promise<ChildProcess> {
+export async function startWireguardGo(place: Place, device: string, program = "wireguard-go"): Promise<ChildProcess> {
   const child = spawn("ip", ["netns", "exec", place.name, program, device], {
     env: { ...process.env, WG_PROCESS_FOREGROUND: "1", LOG_LEVEL: "verbose" },
     stdio: ["ignore", "pipe", "inherit"],

@@ -1,0 +1,227 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface, type Interface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
+import { after, before, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { parseEndpoint } from "../../src/kit/endpoint.js";
+import { parseCidr } from "../../src/kit/ip.js";
+import { localExec, mustRun } from "../../src/sys/exec.js";
+import { systemRandom } from "../../src/sys/random.js";
+import { Device } from "../../src/wireguard/device.js";
+import { echoRequest } from "../wireguard/icmp.js";
+import { packDatagrams } from "./floodsender.js";
+import { until } from "./patience.js";
+import { must, type Place, placeOf, removePlaces, stop } from "./places.js";
+import { OURS, PORT, Tunnel, WIRE4 } from "./tunnel.js";
+import { identityOf, NEWER } from "./wireguardgo.js";
+
+/** Strangers at the engine's port, as fast as 20,000 datagrams a second, while a peer's transfer is under way. */
+const RATE = 20_000;
+const PREFIX = "exn-bd-f";
+const STRANGERS = `${PREFIX}3`;
+const TARGET = "10.99.8.1";
+const ADDRESSES = 64;
+const sources = Array.from({ length: ADDRESSES }, (_, i) => `10.99.8.${10 + i}`);
+
+const WINDOW_MS = 1_500;
+/** The flood runs this long before and after what is measured of it. */
+const MARGIN_MS = 250;
+const WINDOWS = 3;
+const RECORDED = 400;
+
+let tunnel: Tunnel;
+let strangers: Place;
+let folder: string;
+let stream: ChildProcess[] = [];
+let recorded: Uint8Array[] = [];
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "exn-flood-"));
+  tunnel = await Tunnel.open(PREFIX, NEWER);
+  await removePlaces(STRANGERS);
+  await mustRun(localExec, ["ip", "netns", "add", STRANGERS]);
+  strangers = placeOf(STRANGERS);
+  await must(tunnel.here, `ip link add strangers type veth peer name wire netns ${STRANGERS}`);
+  await must(tunnel.here, `ip address add ${TARGET}/24 dev strangers`);
+  await must(tunnel.here, "ip link set strangers up");
+  for (const source of sources) await must(strangers, `ip address add ${source}/24 dev wire`);
+  await must(strangers, "ip link set wire up");
+  await tunnel.connect({ ourEndpoint: `${WIRE4.ours}:${PORT}` });
+  recorded = await record();
+  stream = await startStream();
+});
+
+after(async () => {
+  for (const child of stream) await stop(child);
+  await tunnel?.close();
+  await removePlaces(STRANGERS);
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** The peer's genuine datagrams as they crossed the wire: pings, one at a time, so that the kernel joins none. */
+async function record(): Promise<Uint8Array[]> {
+  const file = join(folder, "genuine.pcap");
+  const filter = ["src", WIRE4.theirs, "and", "udp", "and", "udp[8]", "=", "4"];
+  const words = ["tcpdump", "-q", "-U", "-i", "wire", "-c", String(RECORDED), "-w", file, ...filter];
+  const child = spawn("ip", ["netns", "exec", tunnel.here.name, ...words], { stdio: ["ignore", "ignore", "pipe"] });
+  const listening = createInterface({ input: child.stderr });
+  const ended = once(child, "exit");
+  await new Promise<void>((resolve) => listening.on("line", (line) => line.includes("listening on") && resolve()));
+  await must(tunnel.there, `ping -n -q -c ${RECORDED + 1} -i 0.003 -s 1300 ${OURS.ip4}`);
+  await ended;
+  return payloads(await readFile(file));
+}
+
+/** pcap: a header of 24 bytes, then records of 16 bytes with the captured length at 8; Ethernet, IPv4 and UDP are 42. */
+function payloads(capture: Buffer): Uint8Array[] {
+  const found: Uint8Array[] = [];
+  for (let at = 24; at < capture.length; ) {
+    const end = at + 16 + capture.readUInt32LE(at + 8);
+    found.push(capture.subarray(at + 16 + 42, end));
+    at = end;
+  }
+  return found;
+}
+
+/** One TCP connection from wireguard-go's side to ours, which goes on for as long as the tests. */
+async function startStream(): Promise<ChildProcess[]> {
+  const server = spawn("ip", ["netns", "exec", tunnel.here.name, "iperf3", "-s", "-1", "--forceflush"], {
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const lines = createInterface({ input: server.stdout });
+  await new Promise<void>((resolve) => lines.on("line", (line) => line.includes("Server listening") && resolve()));
+  const client = spawn("ip", ["netns", "exec", tunnel.there.name, "iperf3", "-c", OURS.ip4, "-t", "120"], {
+    stdio: "ignore",
+  });
+  const before = await delivered();
+  await until("the transfer is under way", async () => (await delivered()) > before + 50e6);
+  return [client, server];
+}
+
+/** Bytes that came out of the tunnel, counted by the kernel. */
+async function delivered(): Promise<number> {
+  return counter(tunnel.here, tunnel.device, "bytes");
+}
+
+async function counter(place: Place, device: string, field: "bytes" | "packets"): Promise<number> {
+  const [link] = JSON.parse(await must(place, `ip -j -s link show dev ${device}`)) as {
+    stats64: { rx: { bytes: number; packets: number } };
+  }[];
+  assert.ok(link !== undefined);
+  return link.stats64.rx[field];
+}
+
+/** Bytes a second over one window. */
+async function rate(): Promise<number> {
+  const before = await delivered();
+  const from = performance.now();
+  await setTimeout(WINDOW_MS);
+  return ((await delivered()) - before) / (performance.now() - from);
+}
+
+class Flood {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: AsyncIterator<string>;
+  readonly #reader: Interface;
+
+  private constructor(file: string) {
+    const program = fileURLToPath(new URL("./floodsender.js", import.meta.url));
+    const argv = [process.execPath, program, file, `${TARGET}:${PORT}`, String(RATE), ...sources];
+    this.#child = spawn("ip", ["netns", "exec", STRANGERS, ...argv], { stdio: ["pipe", "pipe", "inherit"] });
+    this.#reader = createInterface({ input: this.#child.stdout });
+    this.#lines = this.#reader[Symbol.asyncIterator]();
+  }
+
+  static async of(datagrams: readonly Uint8Array[]): Promise<Flood> {
+    const file = join(folder, "flood");
+    await writeFile(file, packDatagrams(datagrams));
+    const flood = new Flood(file);
+    await flood.#lines.next();
+    return flood;
+  }
+
+  /** How many datagrams left in that time. */
+  async runs(milliseconds: number): Promise<number> {
+    this.#child.stdin.write(`${milliseconds}\n`);
+    return Number((await this.#lines.next()).value);
+  }
+
+  async stop(): Promise<void> {
+    this.#reader.close();
+    await stop(this.#child);
+  }
+}
+
+const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
+
+/** The transfer's rate with the flood over its rate without, windows in turn. */
+async function share(datagrams: readonly Uint8Array[]): Promise<{ share: number; report: string }> {
+  const flood = await Flood.of(datagrams);
+  const quiet: number[] = [];
+  const flooded: number[] = [];
+  try {
+    for (let i = 0; i < WINDOWS; i++) {
+      quiet.push(await rate());
+      const arrived = await counter(tunnel.here, "strangers", "packets");
+      const length = WINDOW_MS + 2 * MARGIN_MS;
+      const under = flood.runs(length);
+      await setTimeout(MARGIN_MS);
+      flooded.push(await rate());
+      const sent = await under;
+      const came = (await counter(tunnel.here, "strangers", "packets")) - arrived;
+      assert.ok(sent >= (RATE * length * 0.9) / 1_000, `${sent} datagrams were sent in ${length} ms`);
+      assert.ok(came >= sent, `${came} of ${sent} datagrams came to the machine`);
+    }
+  } finally {
+    await flood.stop();
+  }
+  const mbit = (list: readonly number[]): string => list.map((one) => Math.round(one * 0.008)).join(", ");
+  const found = median(flooded) / median(quiet);
+  return { share: found, report: `${found.toFixed(2)}: ${mbit(flooded)} of ${mbit(quiet)} Mbit/s` };
+}
+
+async function keepsHalf(context: { diagnostic(text: string): void }, datagrams: readonly Uint8Array[]): Promise<void> {
+  const { share: kept, report } = await share(datagrams);
+  context.diagnostic(report);
+  assert.ok(kept >= 0.5, report);
+  assert.deepEqual(
+    (await tunnel.peer()).endpoint,
+    parseEndpoint(`${WIRE4.theirs}:${PORT}`),
+    "the peer is where it was",
+  );
+}
+
+test("a transfer keeps half its rate while garbage comes 20,000 times a second", async (context) => {
+  // Of every length, and of every kind by its first bytes: nothing, an initiation, a response, a cookie, a transport.
+  const garbage = Array.from({ length: 500 }, (_, i) => {
+    const bytes = systemRandom(i % 5 === 1 ? 148 : i % 5 === 2 ? 92 : i % 5 === 3 ? 64 : 16 + ((i * 97) % 1_400));
+    if (i % 5 !== 0) bytes.set([i % 5, 0, 0, 0]);
+    return bytes;
+  });
+  await keepsHalf(context, garbage);
+});
+
+test("a transfer keeps half its rate while a peer's own datagrams are replayed 20,000 times a second", async (context) => {
+  assert.equal(recorded.length, RECORDED);
+  await keepsHalf(context, recorded);
+});
+
+test("a transfer keeps half its rate while strangers begin 20,000 handshakes a second with a valid mac1", async (context) => {
+  const endpoint = parseEndpoint(`${TARGET}:${PORT}`);
+  const initiations = Array.from({ length: 256 }, (_, i) => {
+    const stranger = new Device({ random: systemRandom, wallMs: () => Date.now() });
+    const peer = { publicKey: tunnel.us.publicKey, endpoint, allowedIps: [parseCidr("0.0.0.0/0")] };
+    const { privateKey } = identityOf(`stranger ${i}`);
+    stranger.configure({ privateKey, peers: [{ ...peer, persistentKeepaliveSeconds: 0 }] }, 0);
+    const [effect] = stranger.send(echoRequest("10.0.0.1", "10.0.0.2", 1), 0);
+    assert.ok(effect?.kind === "send");
+    return effect.datagram;
+  });
+  await keepsHalf(context, initiations);
+});

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { parseEndpoint } from "../../src/kit/endpoint.js";
+import { SECOND } from "../../src/kit/time.js";
+import { HANDSHAKES_BEFORE_LOAD, REKEY_JITTER_MS, REKEY_TIMEOUT_MS } from "../../src/wireguard/constants.js";
+import { until } from "./patience.js";
+import { must, type Place, pings } from "./places.js";
+import { Strangers } from "./strangers.js";
+import { OURS, PORT, THEIRS, Tunnel, WIRE4 } from "./tunnel.js";
+import { countWire, wireCount } from "./wirecount.js";
+import { PROGRAMS } from "./wireguardgo.js";
+
+/**
+ * A flood of initiations, and a peer that gets through it by a cookie (paper §5.3): its first initiation is answered
+ * with one, its retry after REKEY_TIMEOUT proves its address with it. The flood comes from another address.
+ */
+const FLOOD_FROM = "10.99.7.66";
+/** Ours and theirs alone: both use this port. */
+const THE_PEERS = `udp sport ${PORT} udp dport ${PORT}`;
+/** wireguard-go is under load while 128 handshakes wait (QueueHandshakeSize / 8), for a second. */
+const THEIR_BURST = 300;
+const RETRIED_MS = REKEY_TIMEOUT_MS + REKEY_JITTER_MS + 2 * SECOND;
+
+describe("under a flood of initiations", { concurrency: true }, () => {
+  for (const [number, program] of PROGRAMS.entries()) {
+    test(`we answer with cookies, and wireguard-go ${program.version} gets through`, async (t) => {
+      const tunnel = await Tunnel.open(`exn-io-c${number}`, program);
+      t.after(() => tunnel.close());
+      await tunnel.connect({ ourEndpoint: `${WIRE4.ours}:${PORT}` });
+      const strangers = await crowdIn(tunnel.there, `${WIRE4.ours}:${PORT}`, tunnel.us.publicKey);
+      t.after(() => strangers.close());
+      await countWire(tunnel.there, THE_PEERS);
+      strangers.flood(HANDSHAKES_BEFORE_LOAD / 5, SECOND / 20);
+      await until("strangers are asked for a cookie", () => strangers.refused > 0);
+
+      const from = performance.now();
+      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "9"), true);
+      const tookMs = performance.now() - from;
+      assert.ok(tookMs > REKEY_TIMEOUT_MS - SECOND && tookMs < RETRIED_MS, `after ${tookMs} ms`);
+      const [sent, got] = [await wireCount(tunnel.there, "out"), await wireCount(tunnel.there, "in")];
+      assert.deepEqual([sent.initiations, sent.proven], [2, 1]);
+      assert.deepEqual([got.cookieReplies, got.responses], [1, 1]);
+    });
+
+    test(`wireguard-go ${program.version} answers with cookies, and we get through`, async (t) => {
+      const tunnel = await Tunnel.open(`exn-io-d${number}`, program);
+      t.after(() => tunnel.close());
+      await tunnel.connect({ theirEndpoint: `${WIRE4.theirs}:${PORT}` });
+      const strangers = await crowdIn(tunnel.here, `${WIRE4.theirs}:${PORT}`, tunnel.them.publicKey);
+      t.after(() => strangers.close());
+      await countWire(tunnel.here, THE_PEERS);
+      strangers.flood(THEIR_BURST, SECOND / 10);
+      await until("strangers are asked for a cookie", () => strangers.refused > 0);
+
+      assert.equal(await pings(tunnel.here, THEIRS.ip4, "-W", "12"), true);
+      const [sent, got] = [await wireCount(tunnel.here, "out"), await wireCount(tunnel.here, "in")];
+      assert.ok(got.cookieReplies >= 1, "they asked us for a cookie");
+      assert.ok(sent.proven >= 1, "we showed it");
+      assert.equal(got.responses, 1);
+    });
+  }
+});
+
+async function crowdIn(place: Place, to: string, responder: Parameters<typeof Strangers.open>[3]): Promise<Strangers> {
+  await must(place, `ip address add ${FLOOD_FROM}/24 dev wire`);
+  return Strangers.open(place, FLOOD_FROM, parseEndpoint(to), responder);
+}

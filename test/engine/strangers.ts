@@ -1,0 +1,69 @@
+import type { Socket } from "node:dgram";
+import { dh, keyPairOf } from "../../src/kit/crypto.js";
+import type { Endpoint } from "../../src/kit/endpoint.js";
+import { KEY_BYTES, type Key, keyBytes } from "../../src/kit/key.js";
+import type { Millis } from "../../src/kit/time.js";
+import { systemRandom } from "../../src/sys/random.js";
+import { CookieJar } from "../../src/wireguard/cookie.js";
+import { createInitiation } from "../../src/wireguard/handshake.js";
+import { encodeMessage, TYPE_COOKIE_REPLY } from "../../src/wireguard/messages.js";
+import { TAI64N_BYTES } from "../../src/wireguard/tai64n.js";
+import type { Place } from "./places.js";
+import { socketIn } from "./placesocket.js";
+
+/** A crowd that knows a device's public key and no more: initiations whose mac1 is right, from keys that are no peer's. */
+const CROWD = 16;
+
+export class Strangers {
+  /** Cookie replies they got: whoever sends these is under load. */
+  refused = 0;
+  readonly #socket: Socket;
+  readonly #to: Endpoint;
+  readonly #initiations: readonly Uint8Array[];
+  #timer: NodeJS.Timeout | undefined;
+
+  private constructor(socket: Socket, to: Endpoint, responder: Key) {
+    this.#socket = socket;
+    this.#to = to;
+    this.#initiations = Array.from({ length: CROWD }, () => initiationTo(keyBytes(responder)));
+    socket.on("message", (datagram) => {
+      if (datagram[0] === TYPE_COOKIE_REPLY) this.refused++;
+    });
+  }
+
+  static async open(place: Place, from: string, to: Endpoint, responder: Key): Promise<Strangers> {
+    return new Strangers(await socketIn(place, from), to, responder);
+  }
+
+  /** So many at once, again and again, until close(). */
+  flood(burst: number, everyMs: Millis): void {
+    const shout = (): void => {
+      for (let i = 0; i < burst; i++) {
+        const datagram = this.#initiations[i % CROWD];
+        if (datagram !== undefined) this.#socket.send(datagram, this.#to.port, this.#to.address);
+      }
+    };
+    shout();
+    this.#timer = setInterval(shout, everyMs);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#socket.close();
+  }
+}
+
+function initiationTo(publicKey: Uint8Array): Uint8Array {
+  const local = keyPairOf(systemRandom(KEY_BYTES));
+  const remote = {
+    publicKey,
+    staticStatic: dh(local.privateKey, publicKey),
+    presharedKey: new Uint8Array(KEY_BYTES),
+  };
+  const chance = { ephemeral: systemRandom(KEY_BYTES), sender: 7, timestamp: new Uint8Array(TAI64N_BYTES) };
+  const created = createInitiation(local, remote, chance);
+  if (created === undefined) throw new Error("a public key that no initiation can be made for");
+  const datagram = encodeMessage(created.message);
+  new CookieJar(publicKey).sign(datagram, 0);
+  return datagram;
+}
