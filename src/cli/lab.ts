@@ -5,6 +5,13 @@ export const labCommands: readonly Command[] = [
   {
     usage: "lab up",
     summary: "Raise the lab: a café, a home with a Proxmox VE host, and the Internet between them",
+    options: [
+      { flags: "--home-nat <KIND>", description: "how the home reaches the Internet; see lab nat" },
+      { flags: "--cafe-nat <KIND>", description: "how the café reaches the Internet; see lab nat" },
+      { flags: "--forward <ANSWER>", description: "whether the home router forwards the exit node's ports (yes)" },
+      { flags: "--home-upnp <ANSWER>", description: "whether the home router serves UPnP, NAT-PMP and PCP (no)" },
+      { flags: "--vps <ANSWER>", description: "whether vps is a Debian machine of its own, with SSH for root (no)" },
+    ],
     run: async (call) => (await import("./labup.js")).labUp(call),
   },
   {
@@ -15,7 +22,7 @@ export const labCommands: readonly Command[] = [
   },
   {
     usage: "lab status",
-    summary: "Show the lab's places, addresses, processes, containers and port forwards",
+    summary: "Show the lab's situation, places, addresses, processes, containers and port forwards",
     run: async (call) => (await import("./labstatus.js")).status(call),
   },
   {
@@ -25,9 +32,33 @@ export const labCommands: readonly Command[] = [
     run: async (call) => (await import("./labexec.js")).labExec(call),
   },
   {
-    usage: "lab nat <place> <kind>",
-    summary: "Change the NAT of cafe or home: endpoint-independent, address-and-port-dependent, symmetric, udp-blocked",
-    run: async (call) => (await import("./labup.js")).labNat(call),
+    usage: "lab nat <site> <kind>",
+    summary:
+      "Change how cafe or home reaches the Internet: open, endpoint-independent, ordinary (which is " +
+      "address-and-port-dependent), symmetric, double, udp-blocked, ipv6-only, ipv4-only",
+    run: async (call) => (await import("./labsituation.js")).labNat(call),
+  },
+  {
+    usage: "lab move <device> <network>",
+    summary: "Unplug the laptop and plug it in elsewhere: cafe, home or mobile",
+    run: async (call) => (await import("./labsituation.js")).labMove(call),
+  },
+  {
+    usage: "lab link <site> <state>",
+    summary:
+      "The Internet line of cafe or home: up, down (silence), or direct-cut (UDP between homes vanishes, servers answer)",
+    run: async (call) => (await import("./labsituation.js")).labLink(call),
+  },
+  {
+    usage: "lab loss <site> <percent>",
+    summary: "Lose so many percent of the packets on the line of cafe or home, in each direction",
+    run: async (call) => (await import("./labsituation.js")).labLoss(call),
+  },
+  {
+    usage: "lab mtu <site> <bytes>",
+    summary: "The largest packet on the line of cafe or home, 576 to 1500; IPv6 never below 1280",
+    options: [{ flags: "--silent", description: "nobody is told that a packet was too big: a black hole" }],
+    run: async (call) => (await import("./labsituation.js")).labMtu(call),
   },
   {
     usage: "lab serve-web",

@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
 import { Failure } from "../kit/failure.js";
+import { readSituation } from "../lab/lab.js";
 import { observeNetwork } from "../lab/network.js";
-import { findPlace, insidePlace, RUN_DIR, renderWrapper } from "../lab/places.js";
+import { findPlace, insidePlace, RUN_DIR, renderWrapper, TOOL_PATH } from "../lab/places.js";
 import { topology } from "../lab/topology.js";
+import { insideVps, observeVps } from "../lab/vps.js";
 import { runOnTerminal } from "../sys/terminal.js";
 import type { Call, Outcome } from "./command.js";
 import { requireMachine, thisProgram } from "./labparts.js";
@@ -15,7 +17,13 @@ export async function labExec(call: Call): Promise<Outcome> {
   const place = findPlace(topology, name);
   const state = await observeNetwork(files, topology);
   if (state !== "up") throw new Failure("lab-absent", `the lab is ${state}, not up`, { advice: "exitnode lab up" });
-  const inside = insidePlace(place, rest[0] === "--" ? rest.slice(1) : rest, await writeWrapper(call), env);
+  const command = rest[0] === "--" ? rest.slice(1) : rest;
+  if (place.name === "vps" && (await readSituation(files)).vps) {
+    if (!observeVps().running)
+      throw new Failure("lab-vps", "the vps is not running", { advice: "exitnode lab up --vps yes" });
+    return { value: {}, text: "", exitCode: await runOnTerminal(insideVps(command), { PATH: TOOL_PATH }) };
+  }
+  const inside = insidePlace(place, command, await writeWrapper(call), env);
   return { value: {}, text: "", exitCode: await runOnTerminal(inside.argv, inside.env) };
 }
 

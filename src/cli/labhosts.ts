@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { familyOf, makeCidr, tryIp } from "../kit/ip.js";
+import { EXIT, HOME_WAN, PVE, PVE_NODE, PVE_PORT } from "../lab/internet.js";
 import type { Access } from "../lab/pve/access.js";
-import { EXIT, HOME_WAN, PVE, PVE_NODE, PVE_PORT } from "../lab/topology.js";
 import type { Files } from "../sys/files.js";
 import {
   type Config,

@@ -1,6 +1,6 @@
+import { HTTP_PORT, PVE, PVE_NODE, PVE_PORT } from "../lab/internet.js";
 import { releaseLease } from "../lab/lease.js";
 import { PVE_STATE_DIR, STORAGE_DIR } from "../lab/places.js";
-import { HTTP_PORT, PVE, PVE_NODE, PVE_PORT } from "../lab/topology.js";
 import { serveHomeServer, serveWeb } from "../lab/web.js";
 import type { Call, Outcome } from "./command.js";
 

@@ -2,6 +2,7 @@ import { labStatus } from "../lab/lab.js";
 import { topology } from "../lab/topology.js";
 import type { Call, Outcome } from "./command.js";
 import { labParts, requireMachine } from "./labparts.js";
+import { describeSituation } from "./labsituation.js";
 import { renderTable } from "./table.js";
 
 /** Shows the lab, or that there is none. */
@@ -11,7 +12,7 @@ export async function status(call: Call): Promise<Outcome> {
   if (lab.state === "absent") return { value: lab, text: "there is no lab; raise it with: exitnode lab up" };
   const forwards = lab.forwards.map(({ from, protocol, port, to }) => [`${from} ${protocol}/${port}`, to]);
   const text = [
-    `the lab is ${lab.state}`,
+    `the lab is ${lab.state}\n${describeSituation(lab.situation)}`.trimEnd(),
     renderTable([
       ["PLACE", "WHAT", "ADDRESSES"],
       ...lab.places.map(({ name, title, addresses }) => [name, title, addresses.join(" ")]),
@@ -31,7 +32,12 @@ export async function status(call: Call): Promise<Outcome> {
             address ?? "",
           ]),
         ]),
-    renderTable([["FORWARDED BY THE HOME ROUTER", "TO"], ...forwards]),
+    ...(lab.vps === null
+      ? []
+      : [`vps is ${lab.vps.running ? "running" : "not running"}: ssh -F ${lab.vps.sshConfig} ${lab.vps.ssh}`]),
+    forwards.length === 0
+      ? "the home router forwards no ports"
+      : renderTable([["FORWARDED BY THE HOME ROUTER", "TO"], ...forwards]),
   ].join("\n\n");
   return { value: lab, text };
 }

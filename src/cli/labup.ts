@@ -1,22 +1,30 @@
-import { asFailure, Failure } from "../kit/failure.js";
+import { join } from "node:path";
+import { asFailure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
-import { raiseLab, removeLab } from "../lab/lab.js";
-import { observeNetwork, setFirewall } from "../lab/network.js";
-import { findPlace } from "../lab/places.js";
-import { requireTools } from "../lab/preflight.js";
-import { NAT_KINDS, topology } from "../lab/topology.js";
+import { raiseLab, readSituation, removeLab } from "../lab/lab.js";
+import { requireTools, TOOLS, UPNP_TOOL } from "../lab/preflight.js";
+import { USUAL } from "../lab/situation.js";
+import { topology } from "../lab/topology.js";
+import { raiseVps, type VpsOrder } from "../lab/vps.js";
 import type { Call, Outcome } from "./command.js";
 import { type Administration, type Merged, mergeFiles, withLabHosts, withoutLabHosts } from "./labhosts.js";
 import { labParts, requireMachine, withLabLock } from "./labparts.js";
+import { describeSituation, situationOptions } from "./labsituation.js";
 
 export async function labUp(call: Call): Promise<Outcome> {
   requireMachine(call, "lab up");
-  await requireTools(call.parts.exec);
+  const change = situationOptions(call.options);
+  const upnp = change(USUAL).upnp;
+  await requireTools(call.parts.exec, upnp ? [...TOOLS, UPNP_TOOL] : TOOLS);
   const began = call.parts.clock.now();
   return withLabLock(async () => {
-    const { access, built, started, running } = await raiseLab(labParts(call), topology, call.signal);
+    // First: it takes longest, and may fail.
+    const order = change(await readSituation(call.parts.files)).vps ? await orderVps(call) : undefined;
+    const lab = await raiseLab(labParts(call), topology, change, call.signal);
+    const { access, built, started, running, situation } = lab;
+    const vps = order !== undefined && (await raiseVps(call.parts, order, call.signal));
     const hosts = await administer(call, (administration) => withLabHosts(administration, access));
-    const changed = built || started.length > 0 || hosts.length > 0;
+    const changed = built || lab.reshaped || vps || started.length > 0 || hosts.length > 0;
     const took = formatDuration(call.parts.clock.now() - began);
     const inside = `${topology.places.length} places, ${started.length + running.length} daemons`;
     const again = built || started.length === 0 ? "" : `; started again: ${started.join(", ")}`;
@@ -25,8 +33,8 @@ export async function labUp(call: Call): Promise<Outcome> {
       ? `the lab is up: ${inside}${again}${added} (${took})`
       : `${ALREADY}: ${inside}; nothing changed`;
     return {
-      value: { changed, built, started, running, hosts, places: topology.places.map(({ name }) => name) },
-      text: `${said}\n${TRY}`,
+      value: { changed, built, started, running, hosts, situation, places: topology.places.map(({ name }) => name) },
+      text: `${said}\n${describeSituation(situation)}${TRY}`,
     };
   });
 }
@@ -35,6 +43,18 @@ const ALREADY = "the lab is up already";
 const TRY = `  try: exitnode create --host lab
        exitnode lab exec laptop -- curl -s http://whoami.lab/
 `;
+
+/** The rented server: from the container template, open to this administrator's SSH key. */
+async function orderVps({ parts, signal }: Call): Promise<VpsOrder> {
+  const [{ buildAppliance }, { ensureSshKey }, { version }] = await Promise.all([
+    import("../appliance/image.js"),
+    import("../sys/sshkey.js"),
+    import("../version.js"),
+  ]);
+  const { path } = await buildAppliance(parts, { version, signal });
+  const { publicKey } = await ensureSshKey(parts.files, parts.paths.config);
+  return { template: path, publicKey, privateKeyPath: join(parts.paths.config, "ssh_ed25519") };
+}
 
 export async function labDown(call: Call): Promise<Outcome> {
   requireMachine(call, "lab down");
@@ -59,23 +79,4 @@ async function administer(call: Call, merge: (administration: Administration) =>
     say(`the config stays as it is: ${message}`);
     return [];
   }
-}
-
-/** Lasts until the lab goes down; the topology names what it comes up with. */
-export async function labNat(call: Call): Promise<Outcome> {
-  requireMachine(call, "lab nat");
-  const place = findPlace(topology, call.args[0] ?? "");
-  const kind = NAT_KINDS.find((one) => one === call.args[1]);
-  if (kind === undefined || place.gateway === undefined)
-    throw new Failure(
-      "usage",
-      `expected cafe or home and one of ${NAT_KINDS.join(", ")}, got "${call.args.join(" ")}"`,
-      {
-        advice: "exitnode lab nat cafe symmetric",
-      },
-    );
-  const state = await observeNetwork(call.parts.files, topology);
-  if (state !== "up") throw new Failure("lab-absent", `the lab is ${state}, not up`, { advice: "exitnode lab up" });
-  await setFirewall(call.parts.exec, { ...place, gateway: { ...place.gateway, nat: kind } });
-  return { value: { place: place.name, nat: kind }, text: `the NAT of ${place.name} is ${kind}\n` };
 }

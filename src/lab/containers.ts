@@ -1,10 +1,10 @@
 import type { Files } from "../sys/files.js";
 import { leasesPath } from "./dnsmasq.js";
+import { PVE_NODE } from "./internet.js";
 import { parseLeases } from "./lease.js";
 import { PVE_STATE_DIR, RUN_DIR } from "./places.js";
 import { Guests } from "./pve/guest.js";
 import { lxcRuntime } from "./pve/lxc.js";
-import { PVE_NODE } from "./topology.js";
 
 /** A container of the lab's Proxmox host, as seen from beside it: also when its server does not run. */
 export type Container = {

@@ -4,8 +4,8 @@ import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import type { Exec } from "../sys/exec.js";
 import type { Files } from "../sys/files.js";
+import { namespaceOf } from "./internet.js";
 import { NETNS_DIR, RUN_DIR, TOOL_PATH } from "./places.js";
-import { namespaceOf } from "./topology.js";
 
 /**
  * The lab's daemons: started apart from the command that starts them, known again by a record, and stopped only when

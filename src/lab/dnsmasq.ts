@@ -1,4 +1,4 @@
-import { type Gateway, type Place, PUBLIC_RESOLVER, PUBLIC_RESOLVER6, type Topology } from "./topology.js";
+import { type Gateway, type Place, PUBLIC_RESOLVER, PUBLIC_RESOLVER6, type Topology } from "./internet.js";
 
 /**
  * dnsmasq three times: the public DNS on web, and DHCP, router advertisements and DNS on the home and café routers.
@@ -24,12 +24,19 @@ export function renderGatewayDns(place: Place, gateway: Gateway, runDir: string)
     // The log would grow by a line for every renewal.
     "quiet-dhcp",
     "quiet-ra",
-    "enable-ra",
-    // Stateless addresses (RFC 4862), named after the DHCPv4 lease of the same MAC address.
-    `dhcp-range=${gateway.lanPrefix6.replace("/64", "")},ra-names,64,10m`,
-    `ra-param=${lan},10,600`,
+    ...(hasIp6(place, lan) ? advertising(gateway) : []),
   ]);
 }
+
+/** Stateless addresses (RFC 4862), named after the DHCPv4 lease of the same MAC address. */
+const advertising = ({ lan, lanPrefix6 }: Gateway): string[] => [
+  "enable-ra",
+  `dhcp-range=${lanPrefix6.replace("/64", "")},ra-names,64,10m`,
+  `ra-param=${lan},10,600`,
+];
+
+const hasIp6 = ({ devices }: Place, lan: string): boolean =>
+  devices.some(({ name, addresses }) => name === lan && addresses.some((address) => address.includes(":")));
 
 export const leasesPath = (place: string, runDir: string): string => `${runDir}/${place}.leases`;
 

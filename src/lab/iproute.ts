@@ -1,4 +1,4 @@
-import { type Device, MACHINE, namespaceOf, type Place, type Topology } from "./topology.js";
+import { type Device, MACHINE, namespaceOf, type Place, type Route, type Topology } from "./internet.js";
 
 /**
  * The topology as `ip -batch` text and sysctl settings, in the order in which they are applied: namespaces, sysctls
@@ -27,10 +27,21 @@ export function renderPlace(place: Place): string {
   return lines([
     "link set lo up",
     ...place.devices.flatMap(renderDevice),
-    ...place.routes.map(({ to, via }) =>
-      via === undefined ? `route add unreachable ${to}` : `route add ${to} via ${via}`,
-    ),
+    ...place.routes.map((route) => `route add ${renderRoute(route)}`),
   ]);
+}
+
+export function renderRoute({ to, via, dev, mtu }: Route): string {
+  if (via === undefined && dev === undefined) return `unreachable ${to}`;
+  const how = [via === undefined ? [] : ["via", via], dev === undefined ? [] : ["dev", dev]].flat();
+  // The router is on the link, whatever a tunnel's rules say of the way to it: the kernel would ask them.
+  if (via !== undefined && dev !== undefined) how.push("onlink");
+  return [to, ...how, ...(mtu === undefined ? [] : ["mtu", String(mtu)])].join(" ");
+}
+
+/** Nobody else has the address, so it is usable at once. */
+export function renderAddress(address: string, { name }: Device): string {
+  return `${address} dev ${name}${isIp6(address) ? " nodad" : ""}`;
 }
 
 export function renderMachine(topology: Topology): string {
@@ -50,9 +61,7 @@ function renderDevice(device: Device): string[] {
         ];
   return [
     ...made,
-    ...device.addresses.map((address) => {
-      return `address add ${address} dev ${device.name}${isIp6(address) ? " nodad" : ""}`;
-    }),
+    ...device.addresses.map((address) => `address add ${renderAddress(address, device)}`),
     `link set dev ${device.name} up`,
   ];
 }

@@ -1,7 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import { Failure } from "../kit/failure.js";
+import type { Files } from "../sys/files.js";
 import { type Container, listContainers } from "./containers.js";
-import { type Daemon, type DaemonParts, findDaemon, logPath, startDaemon, stopDaemon } from "./daemons.js";
-import { neighbours, renderGatewayDns, renderHosts, renderPublicDns, resolvConf } from "./dnsmasq.js";
+import { type DaemonParts, findDaemon, logPath, startDaemon, stopDaemon } from "./daemons.js";
+import { namespaceOf, type PortForward, PVE_NODE, type Topology } from "./internet.js";
 import {
   buildNetwork,
   forgetComplete,
@@ -9,11 +11,15 @@ import {
   type NetworkState,
   observeNetwork,
   removeNetwork,
+  reshapeNetwork,
 } from "./network.js";
-import { findPlace, PLACES_DIR, PVE_STATE_DIR, RUN_DIR, STATE_DIR, STORAGE_DIR } from "./places.js";
+import { PLACES_DIR, PVE_STATE_DIR, RUN_DIR, STATE_DIR, STORAGE_DIR } from "./places.js";
 import { type Access, prepareAccess } from "./pve/access.js";
 import { destroyAllContainers } from "./pve/containers.js";
-import { HTTP_PORT, namespaceOf, type Place, type PortForward, PVE_NODE, PVE_PORT, type Topology } from "./topology.js";
+import { planReshape } from "./reshape.js";
+import { clearAfter, hasServiceFiles, servicesOf, writeServiceFiles } from "./services.js";
+import { type Situation, situate, situationSchema, USUAL } from "./situation.js";
+import { observeVps, removeVps, type Vps } from "./vps.js";
 
 /** The lab as a whole: network, then daemons; and the same backwards. */
 
@@ -28,12 +34,16 @@ export type LabChange = {
   /** How to log in to the Proxmox host. Secret: not to be printed. */
   readonly access: Access;
   readonly built: boolean;
+  readonly situation: Situation;
+  /** It was up, and is now in another situation. */
+  readonly reshaped: boolean;
   readonly started: readonly string[];
   readonly running: readonly string[];
 };
 
 export type LabStatus = {
   readonly state: NetworkState;
+  readonly situation: Situation;
   readonly places: readonly {
     readonly name: string;
     readonly title: string;
@@ -47,11 +57,21 @@ export type LabStatus = {
     readonly log: string;
   }[];
   readonly containers: readonly Container[];
+  /** The rented server, when a container is it. */
+  readonly vps: Vps | null;
   readonly forwards: readonly (PortForward & { readonly from: string })[];
 };
 
-/** Converges from any state that a killed `lab up` leaves; a whole lab is left as it is. */
-export async function raiseLab(parts: LabParts, topology: Topology, signal: AbortSignal): Promise<LabChange> {
+/**
+ * Converges from any state that a killed `lab up` leaves; a whole lab is left as it is, but for what `change` wants
+ * to be different.
+ */
+export async function raiseLab(
+  parts: LabParts,
+  topology: Topology,
+  change: (situation: Situation) => Situation,
+  signal: AbortSignal,
+): Promise<LabChange> {
   const state = await observeNetwork(parts.files, topology);
   if (state === "damaged" || state === "outdated") {
     const why = state === "damaged" ? "parts of its network are gone" : "another version of exitnode raised it";
@@ -61,24 +81,83 @@ export async function raiseLab(parts: LabParts, topology: Topology, signal: Abor
     parts.say("clearing what an unfinished lab left");
     await removeEverything(parts, topology);
   }
-  if (state !== "up") {
+  const built = state !== "up";
+  const reshaped = built ? undefined : await reshapeLab(parts, topology, change);
+  const situation = reshaped?.situation ?? change(USUAL);
+  const wanted = situate(topology, situation);
+  if (built) {
     parts.say(`building an Internet of ${topology.places.length} places`);
-    await buildNetwork(parts, topology, signal);
+    await buildNetwork(parts, wanted, signal);
+    await writeSituation(parts.files, situation);
   }
-  const daemons = daemonsOf(topology, parts);
-  if (state !== "up") await writeDaemonFiles(parts, topology);
+  const services = servicesOf(wanted, parts.program);
+  if (built) await Promise.all(services.map((service) => writeServiceFiles(parts.files, service)));
   // Before the server starts: both write the accounts.
   const access = await prepareAccess(PVE_STATE_DIR, PVE_NODE);
-  if (state !== "up") parts.say(`starting ${daemons.map(({ name }) => name).join(", ")}`);
-  const outcomes = await Promise.all(daemons.map((daemon) => startDaemon(parts, daemon)));
-  if (state !== "up") await markComplete(parts.files, topology);
+  if (built) parts.say(`starting ${services.map(({ name }) => name).join(", ")}`);
+  const outcomes = await Promise.all(services.map((service) => startDaemon(parts, service)));
+  if (built) await markComplete(parts.files, topology);
   return {
     access,
-    built: state !== "up",
-    started: daemons.filter((_, i) => outcomes[i] === "started").map(({ name }) => name),
-    running: daemons.filter((_, i) => outcomes[i] === "running").map(({ name }) => name),
+    built,
+    situation,
+    reshaped: reshaped?.changed ?? false,
+    started: services.filter((_, i) => outcomes[i] === "started").map(({ name }) => name),
+    running: services.filter((_, i) => outcomes[i] === "running").map(({ name }) => name),
   };
 }
+
+/** Makes another situation of a lab that is up. Connections that are under way keep what the kernel knows of them. */
+export async function reshapeLab(
+  parts: LabParts,
+  topology: Topology,
+  change: (situation: Situation) => Situation,
+): Promise<{ changed: boolean; situation: Situation }> {
+  const now = await readSituation(parts.files);
+  const situation = change(now);
+  const unfinished = await readPending(parts.files);
+  if (unfinished === undefined && isDeepStrictEqual(now, situation)) return { changed: false, situation };
+  const [before, after] = [situate(topology, now), situate(topology, situation)];
+  await parts.files.write(PENDING, JSON.stringify(situation));
+  // Two machines with one address would answer for each other.
+  if (now.vps && !situation.vps) await removeVps(parts);
+  // What a change that was killed had done already goes first.
+  if (unfinished !== undefined) await reshapeNetwork(parts.exec, planReshape(situate(topology, unfinished), after));
+  await reshapeNetwork(parts.exec, planReshape(before, after));
+  const wanted = servicesOf(after, parts.program);
+  for (const service of servicesOf(before, parts.program)) {
+    if (wanted.some(({ name }) => name === service.name)) continue;
+    await stopDaemon(parts, service.name);
+    await clearAfter(parts.exec, service);
+  }
+  for (const service of wanted) {
+    // Stopped first: a daemon that runs has the files that are there.
+    if (!(await hasServiceFiles(parts.files, service))) await stopDaemon(parts, service.name);
+    await writeServiceFiles(parts.files, service);
+    await startDaemon(parts, service);
+  }
+  await writeSituation(parts.files, situation);
+  await parts.files.remove(PENDING);
+  return { changed: true, situation };
+}
+
+/** The situation that a change is on its way to; there after a change that was killed. */
+const PENDING = `${RUN_DIR}/situation.pending`;
+
+async function readPending(files: Files): Promise<Situation | undefined> {
+  const text = await files.readText(PENDING);
+  return text === undefined ? undefined : situationSchema.parse(JSON.parse(text));
+}
+
+const SITUATION = `${RUN_DIR}/situation.json`;
+
+export async function readSituation(files: Files): Promise<Situation> {
+  const text = await files.readText(SITUATION);
+  return text === undefined ? USUAL : situationSchema.parse(JSON.parse(text));
+}
+
+const writeSituation = (files: Files, situation: Situation): Promise<void> =>
+  files.write(SITUATION, `${JSON.stringify(situation)}\n`);
 
 /** From any state; false when there was nothing. Containers go before the bridge they hang on. */
 export async function removeLab(parts: LabParts, topology: Topology, options: { purge: boolean }): Promise<boolean> {
@@ -90,16 +169,21 @@ export async function removeLab(parts: LabParts, topology: Topology, options: { 
 
 async function removeEverything(parts: LabParts, topology: Topology): Promise<void> {
   await forgetComplete(parts.files);
-  await Promise.all(daemonsOf(topology, parts).map(({ name }) => stopDaemon(parts, name)));
+  const everything = servicesOf(situate(topology, { ...USUAL, upnp: true }), parts.program);
+  await Promise.all(everything.map(({ name }) => stopDaemon(parts, name)));
   await destroyAllContainers({ stateDir: PVE_STATE_DIR, storageDir: STORAGE_DIR });
+  await removeVps(parts);
   await removeNetwork(parts, topology);
 }
 
-export async function labStatus(parts: LabParts, topology: Topology): Promise<LabStatus> {
-  const daemons = daemonsOf(topology, parts);
+export async function labStatus(parts: LabParts, base: Topology): Promise<LabStatus> {
+  const situation = await readSituation(parts.files);
+  const topology = situate(base, situation);
+  const daemons = servicesOf(topology, parts.program);
   const processes = await Promise.all(daemons.map(({ name }) => findDaemon(parts.files, name)));
   return {
-    state: await observeNetwork(parts.files, topology),
+    state: await observeNetwork(parts.files, base),
+    situation,
     places: topology.places.map((place) => ({
       name: place.name,
       title: place.title,
@@ -112,47 +196,10 @@ export async function labStatus(parts: LabParts, topology: Topology): Promise<La
       pid: processes[i]?.pid ?? null,
       log: logPath(name),
     })),
+    vps: situation.vps ? observeVps() : null,
     containers: await listContainers(parts.files),
     forwards: topology.places.flatMap(({ gateway }) =>
       (gateway?.forwards ?? []).map((forward) => ({ from: gateway?.wanAddress ?? "", ...forward })),
     ),
   };
-}
-
-/** They start all at once, and each is waited for. */
-function daemonsOf(topology: Topology, { program }: Pick<LabParts, "program">): Daemon[] {
-  const dns = (place: Place): Daemon => ({
-    name: `dns-${place.name}`,
-    place: place.name,
-    argv: ["dnsmasq", `--conf-file=${dnsConfPath(place)}`],
-    listens: { protocol: "udp", port: 53 },
-  });
-  const own = (name: string, place: string, port: number): Daemon => ({
-    name,
-    place,
-    argv: [...program, "lab", `serve-${name}`],
-    listens: { protocol: "tcp", port },
-  });
-  return [
-    ...topology.places.filter(servesDns).map(dns),
-    own("web", "web", HTTP_PORT),
-    own("nas", "nas", HTTP_PORT),
-    own("pve", PVE_NODE, PVE_PORT),
-  ];
-}
-
-const servesDns = (place: Place): boolean => place.gateway !== undefined || place.name === "web";
-const dnsConfPath = (place: Place): string => `${RUN_DIR}/${place.name}.dnsmasq`;
-
-async function writeDaemonFiles({ files }: LabParts, topology: Topology): Promise<void> {
-  await Promise.all(
-    topology.places.filter(servesDns).flatMap((place) => {
-      const { gateway } = place;
-      const named = gateway === undefined ? topology.places : neighbours(topology, gateway);
-      const conf = gateway === undefined ? renderPublicDns(place, RUN_DIR) : renderGatewayDns(place, gateway, RUN_DIR);
-      return [files.write(dnsConfPath(place), conf), files.write(`${RUN_DIR}/${place.name}.hosts`, renderHosts(named))];
-    }),
-  );
-  // The Proxmox host's own resolver, which its containers get: the server sees the machine's files.
-  await files.write(`${PVE_STATE_DIR}/resolv.conf`, resolvConf(findPlace(topology, PVE_NODE)));
 }

@@ -4,10 +4,10 @@ import type { Exec, ExecOptions, Ran } from "../sys/exec.js";
 import type { Files } from "../sys/files.js";
 import { type DaemonParts, type ProcessId, readProcess, stopProcesses } from "./daemons.js";
 import { placeEtc } from "./dnsmasq.js";
-import { renderFirewall } from "./firewall.js";
+import { namespaceOf, type Place, type Topology } from "./internet.js";
 import * as iproute from "./iproute.js";
 import { NETNS_DIR, NETNS_ETC, RUN_DIR, TOOL_PATH } from "./places.js";
-import { namespaceOf, type Place, type Topology } from "./topology.js";
+import { rulesOf, type Step } from "./reshape.js";
 
 /** Makes the topology real and takes it away again. What exists is asked of the kernel; the mark says it is whole. */
 
@@ -78,20 +78,30 @@ export async function buildNetwork(
     ...topology.places.map(async (place) => {
       const namespace = namespaceOf(place.name);
       await run(["ip", "-n", namespace, "-batch", "-"], iproute.renderPlace(place));
-      if (place.gateway !== undefined)
-        await run(["nsenter", `--net=${NETNS_DIR}/${namespace}`, "nft", "-f", "-"], renderFirewall(place.gateway));
+      if (rulesOf(place) !== "")
+        await run(["nsenter", `--net=${NETNS_DIR}/${namespace}`, "nft", "-f", "-"], rulesOf(place));
       for (const [name, text] of Object.entries(placeEtc(place)))
         await files.write(`${NETNS_ETC}/${namespace}/${name}`, text);
     }),
   ]);
 }
 
-/** Replaces a router's rules, for another kind of NAT; connections that are under way keep their mapping. */
-export async function setFirewall(exec: Exec, place: Place): Promise<void> {
-  if (place.gateway === undefined) throw new Failure("place-no-nat", `${place.name} is not a NAT router`);
-  const net = `--net=${NETNS_DIR}/${namespaceOf(place.name)}`;
-  await apply(exec, ["nsenter", net, "nft", "-f", "-"], renderFirewall(place.gateway));
+/** Does the steps, one after the other. */
+export async function reshapeNetwork(exec: Exec, steps: readonly Step[]): Promise<void> {
+  for (const { place, gone, wanted, rules, resolvConf } of steps) {
+    const namespace = namespaceOf(place);
+    const ip = ["ip", "-n", namespace, "-force", "-batch", "-"];
+    if (gone !== undefined) await tolerate(exec, ip, ALREADY_GONE, gone);
+    if (wanted !== undefined) await apply(exec, ["ip", "-n", namespace, "-batch", "-"], wanted);
+    if (rules !== undefined) await apply(exec, ["nsenter", `--net=${NETNS_DIR}/${namespace}`, "nft", "-f", "-"], rules);
+    if (resolvConf !== undefined)
+      await apply(exec, ["sh", "-c", 'cat > "$1"', "sh", `${NETNS_ETC}/${namespace}/resolv.conf`], resolvConf);
+  }
 }
+
+/** Of each line that `ip` could not do, and what it says below it. */
+const ALREADY_GONE =
+  /^((RTNETLINK answers: (Cannot assign requested address|No such process)|Error: ipv[46]: Address not found\.|Cannot find device .*|Command failed .*)\n?)*$/i;
 
 /** Takes away whatever is there, from any state; every process inside the lab's namespaces ends. */
 export async function removeNetwork(parts: DaemonParts, topology: Topology): Promise<void> {
@@ -153,8 +163,8 @@ async function apply(exec: Exec, argv: readonly string[], input: string): Promis
   });
 }
 
-async function tolerate(exec: Exec, argv: readonly string[], already: RegExp): Promise<void> {
-  const ran = await tool(exec, argv);
+async function tolerate(exec: Exec, argv: readonly string[], already: RegExp, input = ""): Promise<void> {
+  const ran = await tool(exec, argv, { input });
   if (ran.exitCode !== 0 && !already.test(ran.stderr))
     throw new Failure("lab-network", `${argv.join(" ")} exited ${ran.exitCode}: ${ran.stderr.trim()}`);
 }

@@ -1,7 +1,7 @@
 /** Where the lab keeps its things, and how a command is run inside one of its places. */
 import { Failure } from "../kit/failure.js";
 import { shellWord } from "../kit/shell.js";
-import { namespaceOf, type Place, type Topology } from "./topology.js";
+import { namespaceOf, type Place, type Topology } from "./internet.js";
 
 /** Gone after `lab down`. */
 export const RUN_DIR = "/run/exitnode-lab";

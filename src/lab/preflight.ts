@@ -13,6 +13,9 @@ export const TOOLS: readonly { readonly tool: string; readonly package: string }
   { tool: "dnsmasq", package: "dnsmasq-base" },
 ];
 
+/** Only for a home router that maps ports at a device's request. */
+export const UPNP_TOOL = { tool: "miniupnpd", package: "miniupnpd-nftables" };
+
 export type Machine = { readonly platform: string; readonly uid: number | undefined };
 
 export function requireLinuxRoot(machine: Machine, command: string): void {
@@ -26,12 +29,15 @@ export function requireLinuxRoot(machine: Machine, command: string): void {
     });
 }
 
-export async function requireTools(exec: Exec): Promise<void> {
+export async function requireTools(exec: Exec, tools: typeof TOOLS = TOOLS): Promise<void> {
   const look = 'for tool in "$@"; do command -v "$tool" >/dev/null || echo "$tool"; done';
-  const { stdout } = await exec.run(["sh", "-c", look, "sh", ...TOOLS.map(({ tool }) => tool)], {
+  const { stdout } = await exec.run(["sh", "-c", look, "sh", ...tools.map(({ tool }) => tool)], {
     env: { PATH: TOOL_PATH },
   });
-  const missing = missingPackages(stdout.split("\n").filter((line) => line !== ""));
+  const missing = missingPackages(
+    stdout.split("\n").filter((line) => line !== ""),
+    tools,
+  );
   if (missing.length > 0)
     throw new Failure(
       "lab-packages-missing",
@@ -42,6 +48,6 @@ export async function requireTools(exec: Exec): Promise<void> {
     );
 }
 
-export function missingPackages(tools: readonly string[]): string[] {
-  return TOOLS.filter(({ tool }) => tools.includes(tool)).map((needed) => needed.package);
+export function missingPackages(missing: readonly string[], tools: typeof TOOLS = TOOLS): string[] {
+  return tools.filter(({ tool }) => missing.includes(tool)).map((needed) => needed.package);
 }

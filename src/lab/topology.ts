@@ -1,4 +1,29 @@
-import type { Ip } from "../kit/ip.js";
+import {
+  bridge,
+  CAFE_WAN,
+  device,
+  EXIT,
+  everywhere,
+  HOME_LISTED_WAN,
+  HOME_WAN,
+  ip,
+  MACHINE,
+  MOBILE_WAN,
+  named,
+  type Place,
+  PUBLIC_RESOLVER,
+  PUBLIC_RESOLVER6,
+  PVE,
+  type Topology,
+  VPS,
+  VPS_GATEWAY,
+  VPS_GATEWAY6,
+  VPS6,
+  via,
+  WEB,
+  WEB6,
+  wire,
+} from "./internet.js";
 
 /**
  * The lab's Internet as data: places, the wires between them, addresses, routes and names. Everything else in this
@@ -6,97 +31,18 @@ import type { Ip } from "../kit/ip.js";
  *
  *   laptop ─ cafe ─ cafe-isp ─┐          ┌─ web
  *                             ├─  core  ─┤
- *   pve1 ─┬─ home ─ home-isp ─┘          └─ vps
- *   nas  ─┘
+ *   pve1 ─┬─ home ─ home-isp ─┘          ├─ vps
+ *   nas  ─┘                              └─ mobile
  *
  * Public IPv4 is out of the documentation ranges of RFC 5737, IPv6 out of RFC 3849's, private IPv4 out of the
  * benchmark range of RFC 2544: none of them can be a real neighbour's.
  */
 
-/** How a router's NAT behaves, named as RFC 4787 §4 and §5 name it. */
-export const NAT_KINDS = ["endpoint-independent", "address-and-port-dependent", "symmetric", "udp-blocked"] as const;
-export type NatKind = (typeof NAT_KINDS)[number];
-
-export type PortForward = { readonly protocol: "udp" | "tcp"; readonly port: number; readonly to: string };
-
-/** An interface of a place; an address is written with its prefix length, as `ip` wants it. */
-export type Device = {
-  readonly name: string;
-  readonly addresses: readonly string[];
-  /** A bridge of its own; the named devices of this place are its ports. */
-  readonly ports?: readonly string[];
-};
-
-export type Route = { readonly to: string; readonly via?: Ip };
-
-/** What a home or café router does besides forwarding: NAT, a firewall, DHCP, router advertisements, DNS. */
-export type Gateway = {
-  readonly lan: string;
-  readonly wan: string;
-  readonly wanAddress: Ip;
-  readonly lanPrefix: string;
-  readonly lanPrefix6: string;
-  readonly dhcp: { readonly first: Ip; readonly last: Ip; readonly leaseMinutes: number };
-  /** Addresses kept for a host name. */
-  readonly reserved: readonly { readonly host: string; readonly address: Ip }[];
-  readonly forwards: readonly PortForward[];
-  readonly nat: NatKind;
-  /** The domain of its LAN, answered here and never asked upstream. */
-  readonly domain?: string;
-};
-
-export type Place = {
-  readonly name: string;
-  readonly title: string;
-  readonly devices: readonly Device[];
-  readonly routes: readonly Route[];
-  readonly resolvers: readonly Ip[];
-  readonly search?: string;
-  readonly forwards?: true;
-  readonly gateway?: Gateway;
-  /** Names for the addresses of this place, the first being the answer to a reverse look-up. */
-  readonly names: readonly { readonly names: readonly string[]; readonly addresses: readonly Ip[] }[];
-};
-
-export type LinkEnd = { readonly place: string; readonly device: string };
-
-/** The machine's own namespace, as the end of the one link that leaves the lab. */
-export const MACHINE = "machine";
-
-export type Topology = {
-  readonly places: readonly Place[];
-  readonly links: readonly (readonly [LinkEnd, LinkEnd])[];
-  /** What the machine itself gets: the only interface of the lab that is not in a namespace of the lab. */
-  readonly machine: Device;
-};
-
-export const namespaceOf = (place: string): string => `exn-${place.replace("-", "")}`;
-
-export const PUBLIC_RESOLVER = "192.0.2.53" as Ip;
-export const PUBLIC_RESOLVER6 = "2001:db8:80::53" as Ip;
-export const WEB = "192.0.2.80" as Ip;
-export const WEB6 = "2001:db8:80::80" as Ip;
-export const PVE = "198.18.77.10" as Ip;
-export const PVE_NODE = "pve1";
-export const PVE_PORT = 8006;
-export const HTTP_PORT = 80;
-/** Where the home router sends what arrives at its public address; reserved for the host name `home`. */
-export const EXIT = "198.18.77.50" as Ip;
-export const HOME_WAN = "203.0.113.77" as Ip;
-export const CAFE_WAN = "198.51.100.88" as Ip;
-
-const ip = (text: string): Ip => text as Ip;
-const named = (name: string, ...addresses: string[]) => ({ names: name.split(" "), addresses: addresses.map(ip) });
-const device = (name: string, ...addresses: string[]): Device => ({ name, addresses });
-const bridge = (name: string, ports: string[], ...addresses: string[]): Device => ({ name, ports, addresses });
-const via = (to: string, gateway: string): Route => ({ to, via: ip(gateway) });
-const everywhere = (gateway: string, gateway6: string): Route[] => [via("0.0.0.0/0", gateway), via("::/0", gateway6)];
-
 const laptop: Place = {
   name: "laptop",
   title: "a laptop in a café",
   devices: [device("eth0", "198.18.88.50/24", "2001:db8:88:1::50/64")],
-  routes: everywhere("198.18.88.1", "2001:db8:88:1::1"),
+  routes: everywhere("198.18.88.1", "2001:db8:88:1::1", "eth0"),
   resolvers: [ip("198.18.88.1")],
   names: [named("laptop.lab", "2001:db8:88:1::50")],
 };
@@ -105,7 +51,8 @@ const cafe: Place = {
   name: "cafe",
   title: "the café's router (NAT)",
   devices: [
-    device("lan", "198.18.88.1/24", "2001:db8:88:1::1/64"),
+    device("lan-laptop"),
+    bridge("lan", ["lan-laptop"], "198.18.88.1/24", "2001:db8:88:1::1/64"),
     device("wan", `${CAFE_WAN}/28`, "2001:db8:ff88::88/64"),
   ],
   routes: everywhere("198.51.100.81", "2001:db8:ff88::1"),
@@ -122,7 +69,10 @@ const cafe: Place = {
     forwards: [],
     nat: "address-and-port-dependent",
   },
-  names: [named("cafe-router.lab", "198.18.88.1", CAFE_WAN, "2001:db8:88:1::1", "2001:db8:ff88::88")],
+  names: [
+    named("cafe-router.lab", "198.18.88.1", CAFE_WAN, "2001:db8:88:1::1", "2001:db8:ff88::88"),
+    named("wan.cafe-router.lab", "198.18.64.2"),
+  ],
 };
 
 const cafeIsp: Place = {
@@ -140,7 +90,11 @@ const cafeIsp: Place = {
   ],
   resolvers: [PUBLIC_RESOLVER],
   forwards: true,
-  names: [named("gw.cafe-isp.lab", "198.51.100.81", "198.51.100.2", "2001:db8:ff88::1", "2001:db8:ffff:1::2")],
+  provider: { line: "cafe", state: "up", lossPercent: 0 },
+  names: [
+    named("gw.cafe-isp.lab", "198.51.100.81", "198.18.64.1", "198.51.100.2", "2001:db8:ff88::1", "2001:db8:ffff:1::2"),
+    named("nat.cafe-isp.lab", "198.51.100.120"),
+  ],
 };
 
 const core: Place = {
@@ -150,22 +104,32 @@ const core: Place = {
     device("cafeisp", "198.51.100.1/30", "2001:db8:ffff:1::1/64"),
     device("homeisp", "203.0.113.1/30", "2001:db8:ffff:2::1/64"),
     device("web", "192.0.2.65/27", "2001:db8:80::1/64"),
-    device("vps", "192.0.2.17/28", "2001:db8:22::1/64"),
+    device("vps", `${VPS_GATEWAY}/28`, `${VPS_GATEWAY6}/64`),
+    device("mobile", "192.0.2.129/30", "2001:db8:ffff:3::1/64"),
   ],
   routes: [
     via("198.51.100.0/24", "198.51.100.2"),
     via("203.0.113.0/24", "203.0.113.2"),
+    via("128.66.77.0/24", "203.0.113.2"),
     via(`${PUBLIC_RESOLVER}/32`, WEB),
     via("2001:db8:88::/48", "2001:db8:ffff:1::2"),
     via("2001:db8:ff88::/64", "2001:db8:ffff:1::2"),
     via("2001:db8:77::/48", "2001:db8:ffff:2::2"),
     via("2001:db8:ff77::/64", "2001:db8:ffff:2::2"),
+    via("2001:db8:99::/48", "2001:db8:ffff:3::2"),
   ],
   resolvers: [PUBLIC_RESOLVER],
   forwards: true,
   names: [
-    named("core1.internet.lab", "198.51.100.1", "203.0.113.1", "192.0.2.65", "192.0.2.17"),
-    named("core1.internet.lab", "2001:db8:ffff:1::1", "2001:db8:ffff:2::1", "2001:db8:80::1", "2001:db8:22::1"),
+    named("core1.internet.lab", "198.51.100.1", "203.0.113.1", "192.0.2.65", VPS_GATEWAY, "192.0.2.129"),
+    named(
+      "core1.internet.lab",
+      "2001:db8:ffff:1::1",
+      "2001:db8:ffff:2::1",
+      "2001:db8:80::1",
+      "2001:db8:22::1",
+      "2001:db8:ffff:3::1",
+    ),
   ],
 };
 
@@ -179,11 +143,16 @@ const homeIsp: Place = {
   routes: [
     ...everywhere("203.0.113.1", "2001:db8:ffff:2::1"),
     { to: "203.0.113.0/24" },
+    { to: "128.66.77.0/24" },
     via("2001:db8:77::/48", "2001:db8:ff77::77"),
   ],
   resolvers: [PUBLIC_RESOLVER],
   forwards: true,
-  names: [named("gw.home-isp.lab", "203.0.113.73", "203.0.113.2", "2001:db8:ff77::1", "2001:db8:ffff:2::2")],
+  provider: { line: "home", state: "up", lossPercent: 0 },
+  names: [
+    named("gw.home-isp.lab", "203.0.113.73", "198.18.65.1", "203.0.113.2", "2001:db8:ff77::1", "2001:db8:ffff:2::2"),
+    named("nat.home-isp.lab", "203.0.113.120"),
+  ],
 };
 
 const home: Place = {
@@ -220,6 +189,8 @@ const home: Place = {
     // this router whichever resolver it asks.
     named("home-router.home", "198.18.77.1", "2001:db8:77:1::1"),
     named("home-router.lab", HOME_WAN, "2001:db8:ff77::77"),
+    // What it has at times (situation.ts); not under the name of what it always has.
+    named("wan.home-router.lab", HOME_LISTED_WAN, "198.18.65.2"),
   ],
 };
 
@@ -237,7 +208,7 @@ const nas: Place = {
   name: "nas",
   title: "a home server",
   devices: [device("eth0", "198.18.77.20/24", "2001:db8:77:1::20/64")],
-  routes: everywhere("198.18.77.1", "2001:db8:77:1::1"),
+  routes: everywhere("198.18.77.1", "2001:db8:77:1::1", "eth0"),
   resolvers: [ip("198.18.77.1")],
   search: "home",
   names: [named("nas.home", "198.18.77.20", "2001:db8:77:1::20")],
@@ -255,23 +226,42 @@ const web: Place = {
 const vps: Place = {
   name: "vps",
   title: "a rented server, for a coordinator and relay",
-  devices: [device("eth0", "192.0.2.22/28", "2001:db8:22::22/64")],
-  routes: everywhere("192.0.2.17", "2001:db8:22::1"),
+  // The bridge is there for the container that can be this server: see vps.ts.
+  devices: [device("eth0"), bridge("vmbr0", ["eth0"], `${VPS}/28`, `${VPS6}/64`)],
+  routes: everywhere(VPS_GATEWAY, VPS_GATEWAY6),
   resolvers: [PUBLIC_RESOLVER],
-  names: [named("vps.lab", "192.0.2.22", "2001:db8:22::22")],
+  names: [named("vps.lab", VPS, VPS6)],
 };
 
-const wire = (left: string, right: string): readonly [LinkEnd, LinkEnd] => [endOf(left), endOf(right)];
-
-function endOf(text: string): LinkEnd {
-  const [place = "", name = ""] = text.split("/");
-  return { place, device: name };
-}
+/** A phone's network: addresses are shared out by the carrier, whose NAT gives every destination another port. */
+const mobile: Place = {
+  name: "mobile",
+  title: "a mobile network (carrier-grade NAT)",
+  devices: [
+    bridge("lan", [], "198.18.99.1/24", "2001:db8:99:1::1/64"),
+    device("wan", `${MOBILE_WAN}/30`, "2001:db8:ffff:3::2/64"),
+  ],
+  routes: [...everywhere("192.0.2.129", "2001:db8:ffff:3::1"), { to: "2001:db8:99::/48" }],
+  resolvers: [ip("127.0.0.1")],
+  forwards: true,
+  gateway: {
+    lan: "lan",
+    wan: "wan",
+    wanAddress: MOBILE_WAN,
+    lanPrefix: "198.18.99.0/24",
+    lanPrefix6: "2001:db8:99:1::/64",
+    dhcp: { first: ip("198.18.99.100"), last: ip("198.18.99.199"), leaseMinutes: 2 },
+    reserved: [],
+    forwards: [],
+    nat: "symmetric",
+  },
+  names: [named("gw.mobile.lab", "198.18.99.1", MOBILE_WAN, "2001:db8:99:1::1", "2001:db8:ffff:3::2")],
+};
 
 export const topology: Topology = {
-  places: [laptop, cafe, cafeIsp, core, homeIsp, home, pve1, nas, web, vps],
+  places: [laptop, cafe, cafeIsp, core, homeIsp, home, pve1, nas, web, vps, mobile],
   links: [
-    wire("laptop/eth0", "cafe/lan"),
+    wire("laptop/eth0", "cafe/lan-laptop"),
     wire("cafe/wan", "cafe-isp/cafe"),
     wire("cafe-isp/core", "core/cafeisp"),
     wire("core/homeisp", "home-isp/core"),
@@ -280,6 +270,7 @@ export const topology: Topology = {
     wire("home/lan-nas", "nas/eth0"),
     wire("core/web", "web/eth0"),
     wire("core/vps", "vps/eth0"),
+    wire("core/mobile", "mobile/wan"),
     wire(`${MACHINE}/exn-mgmt`, "pve1/mgmt"),
   ],
   machine: device("exn-mgmt", "198.18.77.254/24"),

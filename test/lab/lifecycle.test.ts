@@ -2,13 +2,14 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { readConfig, readCredentials } from "../../src/cli/config.js";
-import { namespaceOf, topology } from "../../src/lab/topology.js";
+import { namespaceOf } from "../../src/lab/internet.js";
+import { topology } from "../../src/lab/topology.js";
 import { localFiles } from "../../src/sys/files.js";
 
 /** The real lab on this machine: needs root, and a machine on which nobody else has it up. */
@@ -17,15 +18,24 @@ const MAIN = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 /** Present while a test's lab may be up, so that the next run clears what a killed one left, and nobody else's. */
 const OURS = join(tmpdir(), "exitnode-lab-test.owner");
 const COMMAND_MS = 30_000;
+/** For a command that builds the container template, where there is none yet. */
+const TEMPLATE_MS = 300_000;
 
 type Ran = { code: number; stdout: string; stderr: string };
 const home = mkdtempSync(join(tmpdir(), "exn-lab-home-"));
-const env = { ...process.env, HOME: home, XDG_CONFIG_HOME: "", EXITNODE_CONFIG: join(home, "config") };
+const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+const env = {
+  ...process.env,
+  HOME: home,
+  XDG_CONFIG_HOME: "",
+  XDG_CACHE_HOME: cache,
+  EXITNODE_CONFIG: join(home, "config"),
+};
 
-function run(argv: readonly string[]): Promise<Ran> {
+function run(argv: readonly string[], timeout = COMMAND_MS): Promise<Ran> {
   const [file = "", ...args] = argv;
   return new Promise((resolve) =>
-    execFile(file, args, { env, timeout: COMMAND_MS, encoding: "utf8" }, (error, stdout, stderr) =>
+    execFile(file, args, { env, timeout, encoding: "utf8" }, (error, stdout, stderr) =>
       resolve({ code: typeof error?.code === "number" ? error.code : error === null ? 0 : -1, stdout, stderr }),
     ),
   );
@@ -63,7 +73,8 @@ async function traces(): Promise<string[]> {
     must(run(["ip", "-6", "route", "show", "table", "all"])),
     must(run(["ip", "netns"])),
   ]);
-  const files = ["/etc/netns", "/run/exitnode-lab"].filter((path) => existsSync(path));
+  const etc = [...own].map((namespace) => `/etc/netns/${namespace}`);
+  const files = [...etc, "/run/exitnode-lab"].filter((path) => existsSync(path));
   const processes = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
@@ -237,6 +248,42 @@ describe("the lab", { skip: why ?? false }, () => {
     assert.deepEqual(await ports(), ["none"]);
     await must(lab("nat", "cafe", "address-and-port-dependent"));
     for (const reflector of reflectors) reflector.kill("SIGKILL");
+  });
+
+  test("`lab up` with options changes a lab that is up, says so, and a second time changes nothing", async () => {
+    const options = ["--cafe-nat", "double", "--forward", "no"];
+    const { changed, built, situation } = JSON.parse(await must(lab("up", "--json", ...options)));
+    assert.deepEqual([changed, built, situation.cafe.nat, situation.forward], [true, false, "double", false]);
+    assert.equal(JSON.parse(await must(lab("up", "--json", ...options))).changed, false);
+    assert.match(await must(lab("status")), /cafe reaches the Internet as double[\s\S]*forwards no ports/);
+    assert.equal(await must(inside("laptop", "curl", "-4s", "http://whoami.lab/")), "198.51.100.120\n");
+    await must(lab("up", "--cafe-nat", "ordinary", "--forward", "yes"));
+    await must(lab("move", "laptop", "mobile"));
+    assert.equal(await must(lab("exec", "laptop", "curl", "-4s", "http://whoami.lab/")), "192.0.2.130\n");
+    // As a change leaves it that was killed when the laptop was on its way home: the file says so, the record does not.
+    const away = JSON.parse(await must(lab("status", "--json"))).situation;
+    writeFileSync("/run/exitnode-lab/situation.pending", JSON.stringify({ ...away, laptopAt: "home" }));
+    await must(run(["ip", "-n", "exn-mobile", "link", "set", "lan-laptop", "netns", "exn-home"]));
+    await must(lab("move", "laptop", "cafe"));
+    assert.equal(await must(lab("exec", "laptop", "curl", "-4s", "http://whoami.lab/")), "198.51.100.88\n");
+    for (const wrong of ["nat cafe moon", "link vps up", "loss cafe 101", "mtu cafe"])
+      assert.match((await lab(...wrong.split(" "))).stderr, /usage|missing/, wrong);
+  });
+
+  test("the vps as a machine of its own runs systemd, lets this administrator in by SSH, and serves both families", async () => {
+    await must(run([process.execPath, MAIN, "lab", "up", "--vps", "yes"], TEMPLATE_MS));
+    const { vps } = JSON.parse(await must(lab("status", "--json")));
+    assert.equal(vps.running, true);
+    const ssh = (command: string): Promise<string> => must(run(["ssh", "-F", vps.sshConfig, vps.ssh, command]));
+    assert.equal(await ssh("systemctl is-system-running --wait; cat /proc/1/comm"), "running\nsystemd\n");
+    await ssh(
+      'systemd-run --unit=served node -e \'require("http").createServer((q, r) => r.end("vps")).listen(443, "::")\'',
+    );
+    await ssh("until ss -lnt | grep -q :443; do sleep 0.05; done");
+    for (const family of ["-4", "-6"])
+      assert.equal(await must(inside("laptop", "curl", family, "-s", "http://vps.lab:443/")), "vps", family);
+    await must(lab("up", "--vps", "no"));
+    assert.match(await must(inside("vps", "ip", "-br", "address")), /192\.0\.2\.22/);
   });
 
   test("the administrator's config has the Proxmox host twice, and both logins work", async () => {

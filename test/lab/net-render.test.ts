@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { toHex } from "../../src/kit/bytes.js";
 import { cidrContains, familyOf, parseIp, tryCidr } from "../../src/kit/ip.js";
-import { hasListener, parseStat } from "../../src/lab/daemons.js";
 import { neighbours, placeEtc, renderGatewayDns, renderHosts, renderPublicDns } from "../../src/lab/dnsmasq.js";
 import { renderFirewall } from "../../src/lab/firewall.js";
+import { type Gateway, MACHINE, type NatKind, namespaceOf } from "../../src/lab/internet.js";
 import { renderLinks, renderMachine, renderNamespaces, renderPlace, renderSysctls } from "../../src/lab/iproute.js";
 import { encodeRelease, parseLeases } from "../../src/lab/lease.js";
 import { findPlace, insidePlace, renderWrapper } from "../../src/lab/places.js";
 import { missingPackages, requireLinuxRoot } from "../../src/lab/preflight.js";
-import { type Gateway, MACHINE, type NatKind, namespaceOf, topology } from "../../src/lab/topology.js";
+import { topology } from "../../src/lab/topology.js";
 
 const place = (name: string) => findPlace(topology, name);
 
@@ -73,14 +73,14 @@ test("only one wire leaves the lab", () => {
 test("the namespaces and wires are these", () => {
   assert.equal(
     renderNamespaces(topology),
-    "laptop cafe cafeisp core homeisp home pve1 nas web vps"
+    "laptop cafe cafeisp core homeisp home pve1 nas web vps mobile"
       .split(" ")
       .map((name) => `netns add exn-${name}\n`)
       .join(""),
   );
   assert.equal(
     renderLinks(topology),
-    `link add name eth0 netns exn-laptop type veth peer name lan netns exn-cafe
+    `link add name eth0 netns exn-laptop type veth peer name lan-laptop netns exn-cafe
 link add name wan netns exn-cafe type veth peer name cafe netns exn-cafeisp
 link add name core netns exn-cafeisp type veth peer name cafeisp netns exn-core
 link add name homeisp netns exn-core type veth peer name core netns exn-homeisp
@@ -89,6 +89,7 @@ link add name lan-pve1 netns exn-home type veth peer name eno1 netns exn-pve1
 link add name lan-nas netns exn-home type veth peer name eth0 netns exn-nas
 link add name web netns exn-core type veth peer name eth0 netns exn-web
 link add name vps netns exn-core type veth peer name eth0 netns exn-vps
+link add name mobile netns exn-core type veth peer name wan netns exn-mobile
 link add name exn-mgmt type veth peer name mgmt netns exn-pve1
 `,
   );
@@ -126,6 +127,7 @@ link set dev core up
 route add 0.0.0.0/0 via 203.0.113.1
 route add ::/0 via 2001:db8:ffff:2::1
 route add unreachable 203.0.113.0/24
+route add unreachable 128.66.77.0/24
 route add 2001:db8:77::/48 via 2001:db8:ff77::77
 `,
   );
@@ -177,9 +179,20 @@ table inet router {
 
 const differences: Record<NatKind, string[]> = {
   "address-and-port-dependent": [],
-  "endpoint-independent": ['    iifname "wan" ip daddr 198.51.100.88 udp dport 1024-65535 dnat ip to 198.18.88.50'],
+  "endpoint-independent": [
+    "  map inside {",
+    "    type inet_service : ipv4_addr",
+    "    flags dynamic,timeout",
+    "    timeout 2m",
+    '    iifname "wan" ip daddr 198.51.100.88 dnat ip to udp dport map @inside',
+    '    iifname "lan" oifname "wan" update @inside { udp sport : ip saddr }',
+  ],
+  open: ['    iifname "wan" ip daddr 198.51.100.88 dnat ip to 198.18.88.50', '    iifname "wan" accept'],
+  double: [],
+  "ipv6-only": [],
+  "ipv4-only": [],
   symmetric: ['    oifname "wan" ip saddr 198.18.88.0/24 masquerade fully-random'],
-  "udp-blocked": ['    iifname "lan" meta l4proto udp drop'],
+  "udp-blocked": ["    meta l4proto udp drop"],
 };
 for (const [nat, added] of Object.entries(differences) as [NatKind, string[]][]) {
   test(`the café's router as ${nat} differs from an ordinary one by exactly its rule`, () => {
@@ -251,6 +264,8 @@ test("a home router's own names are its LAN's, one line per address", () => {
 2001:db8:77:1::1 home-router.home
 203.0.113.77 home-router.lab
 2001:db8:ff77::77 home-router.lab
+128.66.77.77 wan.home-router.lab
+198.18.65.2 wan.home-router.lab
 198.18.77.10 pve1.home
 2001:db8:77:1::10 pve1.home
 198.18.77.20 nas.home
@@ -309,21 +324,6 @@ test("a lease is given back with the MAC address, client identifier and address 
   const fixed = `01010600${"00000000".repeat(2)}c6124d32${"00".repeat(12)}bc2411000001${"00".repeat(10 + 192)}63825363`;
   assert.equal(first, `${fixed}3501073604c6124d013d03ff0102ff`);
   assert.match(second ?? "", /3501073604c6124d01ff$/);
-});
-
-test("a process is known by its number and start time, whatever it calls itself", () => {
-  const tail = `1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 ${"98765"} 20`;
-  assert.deepEqual(parseStat(`4711 (a) S (b) c) S ${tail}\n`), { pid: 4711, startTicks: "98765" });
-  assert.equal(parseStat(`4711 (a) Z ${tail}`), undefined, "a zombie has ended");
-  assert.equal(parseStat(""), undefined);
-});
-
-test("a listener is a TCP socket in state LISTEN, or a bound UDP socket", () => {
-  const tcp = "  sl  local_address rem_address   st\n   0: 00000000:0050 00000000:0000 0A 00000000\n";
-  assert.equal(hasListener(tcp, "tcp", 80), true);
-  assert.equal(hasListener(tcp.replace(" 0A ", " 01 "), "tcp", 80), false);
-  assert.equal(hasListener(tcp, "tcp", 8006), false);
-  assert.equal(hasListener("  12: 350200C0:0035 00000000:0000 07 0", "udp", 53), true);
 });
 
 test("every public IPv4 address is out of the documentation ranges", () => {
