@@ -57,6 +57,9 @@ export function routingRules(want: WantRules, family: Family): Rule[] {
     // A stub resolver that ties its sockets to a device finds no route in our table. It may look at the main one:
     // nftables redirects the query before it leaves.
     ...(want.resolver === undefined ? [] : [main(5355, { kind: "dns" })]),
+    // The kernel looks here for the way to a next hop when the main table's default route is set anew, as it is when
+    // the machine changes networks: the gateway of the new one must be found. No default route is.
+    { preference: 5358, of: ALL, table: "main", withoutDefaults: true },
     // With the device gone, its routes are: then nothing leaves, rather than everything beside the exit.
     { preference: 5360, of: ALL, table: "unreachable" },
   ];

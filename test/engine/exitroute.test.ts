@@ -93,6 +93,13 @@ test("with everything in the tunnel the tunnel's own datagrams still leave, and 
   assert.ok((await received()) > before, "by the tunnel, not by the default route");
 });
 
+test("a machine that changes networks sets its default route anew, as every DHCP client does", async () => {
+  await must(client, "ip route replace default via 10.99.7.2 dev wire");
+  const before = await received();
+  assert.equal(await pings(client, FAR), true);
+  assert.ok((await received()) > before, "still by the tunnel");
+});
+
 test("when the engine is gone nothing passes beside it, until the routing is undone", async () => {
   await engine.close();
   assert.equal(await pings(client, FAR, "-W", "1"), false);
