@@ -72,7 +72,7 @@ function compileAccelerator(folder) {
   const out = join(folder, "accelerator.so");
   const ran = spawnSync(
     "cc",
-    ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", out, "src/sys/accelerator.c", "-ldl"],
+    ["-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", out, "src/sys/accelerator.c"],
     {
       stdio: ["ignore", "inherit", "inherit"],
     },

@@ -1,7 +1,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import type { Endpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
-import { type Family, familyOf, parseIp } from "../kit/ip.js";
+import { type Family, familyOf, type Ip, parseIp } from "../kit/ip.js";
 
 /** One UDP port on both families, for few datagrams; the packet engine has sockets of its own in udp.ts. */
 export interface DatagramSocket {
@@ -16,16 +16,22 @@ export interface DatagramSocket {
 /** A queue grows only while the machine's own interface is stuck; later datagrams are dropped then. */
 export const SEND_QUEUE_BYTES_MAX = 256 * 1024;
 
-/** Binds the port on every address, on the one family the machine speaks if need be. It keeps no process alive. */
-export async function openDatagramSocket(port: number): Promise<DatagramSocket> {
-  const ip4 = await bound(4, port);
-  const ip6 = await bound(6, port).catch((error: unknown) => {
-    ip4?.close();
-    throw error;
-  });
+/**
+ * Binds the port on every address, on the one family the machine speaks if need be; with `address` on that one alone,
+ * where port 0 is any free one. It keeps no process alive.
+ */
+export async function openDatagramSocket(port: number, address?: Ip): Promise<DatagramSocket> {
+  const wants = (family: Family): boolean => address === undefined || familyOf(address) === family;
+  const ip4 = wants(4) ? await bound(4, port, address) : undefined;
+  const ip6 = wants(6)
+    ? await bound(6, port, address).catch((error: unknown) => {
+        ip4?.close();
+        throw error;
+      })
+    : undefined;
   if (ip4 === undefined && ip6 === undefined) throw new Failure("no-udp", "this machine speaks neither IPv4 nor IPv6");
   const socket: DatagramSocket = {
-    port,
+    port: port === 0 ? ((ip4 ?? ip6)?.address().port ?? 0) : port,
     onReceive: undefined,
     send(to, datagram) {
       const out = familyOf(to.address) === 4 ? ip4 : ip6;
@@ -49,7 +55,7 @@ export async function openDatagramSocket(port: number): Promise<DatagramSocket> 
 }
 
 /** Undefined when the machine does not speak the family. */
-function bound(family: Family, port: number): Promise<Socket | undefined> {
+function bound(family: Family, port: number, address?: Ip): Promise<Socket | undefined> {
   const socket = createSocket({ type: family === 4 ? "udp4" : "udp6", ipv6Only: family === 6 });
   return new Promise((resolve, reject) => {
     socket.once("error", (error: NodeJS.ErrnoException) => {
@@ -63,7 +69,7 @@ function bound(family: Family, port: number): Promise<Socket | undefined> {
         );
       else reject(new Failure("socket-failed", `cannot bind UDP port ${port}: ${error.message}`, { cause: error }));
     });
-    socket.bind({ port, exclusive: true }, () => {
+    socket.bind({ port, exclusive: true, ...(address === undefined ? {} : { address }) }, () => {
       socket.removeAllListeners("error");
       // An error that belongs to one datagram (ICMP, a route gone) is that datagram's.
       socket.on("error", () => undefined);

@@ -1,23 +1,18 @@
 import { chmod, mkdir, rm } from "node:fs/promises";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { dirname } from "node:path";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { WebSocketServer } from "ws";
-import { Failure } from "../kit/failure.js";
-import { adaptMessages, adaptStream, type ByteStream, bindingOf } from "./bytestream.js";
+import { boundPort, closeServer, listen, listenOn, type Served, trackStreams } from "./listening.js";
+import { refuseUpgrade, type Streams, upgradeStream } from "./streamserver.js";
 import { adaptSocket, type BinarySocket } from "./websocket.js";
+
+export type { Served } from "./listening.js";
 
 /** Answers one HTTP request; `remote` is the address of the other end, empty on a Unix socket. */
 export type Answer = (request: Request, caller: { readonly remote: string }) => Response | Promise<Response>;
-
-export type Served = {
-  /** 0 on a Unix socket. */
-  readonly port: number;
-  /** Stops listening and cuts what is open. */
-  close(): Promise<void>;
-};
 
 export type SecureService = {
   readonly address: string;
@@ -32,14 +27,7 @@ export type SecureService = {
     readonly connectionsMax: number;
     accept(socket: BinarySocket, remote: string): void;
   };
-  /** Connections that leave HTTP at a path of their own: by `Upgrade: protocol`, or as WebSockets behind a proxy. */
-  readonly streams?: {
-    readonly path: string;
-    readonly protocol: string;
-    /** With this header the other end asks for the TLS connection's exporter value (ByteStream.binding). */
-    readonly bindingHeader: string;
-    accept(stream: ByteStream): void;
-  };
+  readonly streams?: Streams;
 };
 
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -71,11 +59,11 @@ export async function serveHttps(service: SecureService): Promise<Served> {
     stream.on("error", () => stream.destroy());
     const path = request.url?.split("?")[0];
     if (raw !== undefined && path === raw.path) {
-      upgradeStream(raw, upgrades, request, stream, head);
+      upgradeStream(raw, request, stream, head);
       return;
     }
     if (path !== sockets.path) {
-      stream.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+      refuseUpgrade(stream, "404 Not Found");
       return;
     }
     upgrades.handleUpgrade(request, stream, head, (socket) =>
@@ -83,54 +71,7 @@ export async function serveHttps(service: SecureService): Promise<Served> {
     );
   });
   const streams = trackStreams(server, "secureConnection");
-  await listen(server, { host: address, port }).catch(async (error: Failure) => {
-    // A machine without IPv6 has no "::"; the other wildcard then means the same.
-    if (address !== "::" || !/EAFNOSUPPORT|EADDRNOTAVAIL/.test(error.message)) throw error;
-    await listen(server, { host: "0.0.0.0", port });
-  });
-  return { port: boundPort(server), close: () => closeServer(server, streams) };
-}
-
-function boundPort(server: Server): number {
-  const bound = server.address();
-  return typeof bound === "object" && bound !== null ? bound.port : 0;
-}
-
-type Streams = NonNullable<SecureService["streams"]>;
-
-function upgradeStream(
-  { protocol, bindingHeader, accept }: Streams,
-  upgrades: WebSocketServer,
-  request: IncomingMessage,
-  stream: Duplex,
-  head: Buffer,
-): void {
-  const remote = plainAddress(request.socket.remoteAddress ?? "");
-  if (request.headers.upgrade?.toLowerCase() === "websocket") {
-    upgrades.handleUpgrade(request, stream, head, (socket) => accept(adaptMessages(adaptSocket(socket))));
-    return;
-  }
-  if (request.headers.upgrade !== protocol) {
-    stream.end("HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    return;
-  }
-  request.socket.setNoDelay(true);
-  stream.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
-  const binding = request.headers[bindingHeader] === "exporter" ? bindingOf(stream) : undefined;
-  accept(adaptStream(stream, remote, binding, head));
-}
-
-/** An IPv4 address as a socket of both families shows it, without the ::ffff:. */
-const plainAddress = (address: string): string => /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(address)?.[1] ?? address;
-
-/** HTTP without TLS, for what stays on one machine. */
-export async function servePlain(address: string, port: number, answer: Answer): Promise<Served> {
-  const server = createServer(
-    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
-    requestListener(answer),
-  );
-  const streams = trackStreams(server, "connection");
-  await listen(server, { host: address, port });
+  await listenOn(server, address, port);
   return { port: boundPort(server), close: () => closeServer(server, streams) };
 }
 
@@ -163,34 +104,4 @@ function requestListener(answer: Answer): Listener {
     { overrideGlobalObjects: false },
   );
   return (incoming, outgoing) => void listener(incoming, outgoing);
-}
-
-function trackStreams(server: Server, event: "connection" | "secureConnection"): Set<Duplex> {
-  const streams = new Set<Duplex>();
-  server.on(event, (stream: Duplex) => {
-    streams.add(stream);
-    stream.on("close", () => streams.delete(stream));
-  });
-  return streams;
-}
-
-function listen(server: Server, where: { host: string; port: number } | { path: string }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (cause: Error): void => {
-      const name = "path" in where ? where.path : `${where.host} port ${where.port}`;
-      reject(new Failure("listen-failed", `cannot listen on ${name}: ${cause.message}`, { cause }));
-    };
-    server.once("error", fail);
-    server.listen(where, () => {
-      server.off("error", fail);
-      resolve();
-    });
-  });
-}
-
-function closeServer(server: Server, streams: ReadonlySet<Duplex>): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    for (const stream of streams) stream.destroy();
-  });
 }

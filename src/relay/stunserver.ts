@@ -1,0 +1,30 @@
+import type { Endpoint } from "../kit/endpoint.js";
+import type { Clock } from "../sys/clock.js";
+import type { DatagramSocket } from "../sys/dgram.js";
+import { TokenBucket } from "./ratelimit.js";
+
+export const STUN_PORT = 3_478;
+/** Answers a second, of everybody together: what a flood can make us send. */
+export const STUN_ANSWERS_PER_SECOND = 20_000;
+
+/** What the server says to a datagram, or undefined to say nothing. The codec is handed in: relays know no NATs. */
+export type StunAnswerer = (datagram: Uint8Array, from: Endpoint) => Uint8Array | undefined;
+
+export type StunCounters = { requests: number; answered: number; passedOver: number };
+
+/** Answers STUN on a socket until the socket is closed. */
+export function serveStun(socket: DatagramSocket, answer: StunAnswerer, clock: Clock): StunCounters {
+  const counters: StunCounters = { requests: 0, answered: 0, passedOver: 0 };
+  const bucket = new TokenBucket(STUN_ANSWERS_PER_SECOND, STUN_ANSWERS_PER_SECOND, clock.now());
+  socket.onReceive = (datagram, from) => {
+    counters.requests++;
+    const reply = bucket.spend(1, clock.now()) ? answer(datagram, from) : undefined;
+    if (reply === undefined) {
+      counters.passedOver++;
+      return;
+    }
+    counters.answered++;
+    socket.send(from, reply);
+  };
+  return counters;
+}

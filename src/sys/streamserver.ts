@@ -1,0 +1,145 @@
+import { createServer, type IncomingMessage, type RequestListener } from "node:http";
+import { createServer as createSecureServer } from "node:https";
+import type { Duplex } from "node:stream";
+import { DEFAULT_CIPHERS } from "node:tls";
+import { adaptMessages, adaptStream, type ByteStream, bindingOf } from "./bytestream.js";
+import { boundPort, closeServer, listenOn, type Served, trackStreams } from "./listening.js";
+
+/**
+ * A server for connections that leave HTTP, and a few small requests. Apart from httpserver.ts because it loads neither
+ * fetch's classes nor WebSockets before one comes: 15 MB less resident in a relay.
+ */
+
+/** Connections that leave HTTP at a path of their own: by `Upgrade: protocol`, or as WebSockets behind a proxy. */
+export type Streams = {
+  readonly path: string;
+  readonly protocol: string;
+  /** With this header the other end asks for the TLS connection's exporter value (ByteStream.binding). */
+  readonly bindingHeader: string;
+  accept(stream: ByteStream): void;
+};
+
+export type SmallRequest = { readonly method: string; readonly path: string; readonly body: Uint8Array };
+export type SmallReply = { readonly status: number; readonly type?: string; readonly body?: string };
+/** Answers a request whose body is at most BODY_BYTES_MAX long. */
+export type SmallAnswer = (request: SmallRequest) => SmallReply;
+
+export const BODY_BYTES_MAX = 1_024;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 10_000;
+const TLS_TIMEOUT_MS = 10_000;
+/** A message of a WebSocket; what it carries may be split over several. */
+const MESSAGE_BYTES_MAX = 65_536;
+
+/**
+ * AES-128 before AES-256, where Node has it the other way round: what is carried is ciphertext already, and it is a
+ * tenth of a relay's processor time. Then whatever else a client may have to speak.
+ */
+const CIPHERS = `TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:${DEFAULT_CIPHERS}`;
+
+export type StreamService = {
+  readonly address: string;
+  readonly port: number;
+  readonly key: string;
+  readonly certificate: string;
+  /** Of all kinds; the kernel refuses further ones until some end. */
+  readonly connectionsMax: number;
+  readonly streams: Streams;
+  readonly answer: SmallAnswer;
+};
+
+export async function serveStreams(service: StreamService): Promise<Served> {
+  const { address, port, key, certificate, connectionsMax, streams, answer } = service;
+  const server = createSecureServer(
+    {
+      key,
+      cert: certificate,
+      minVersion: "TLSv1.2",
+      ciphers: CIPHERS,
+      handshakeTimeout: TLS_TIMEOUT_MS,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+    },
+    smallListener(answer),
+  );
+  server.maxConnections = connectionsMax;
+  server.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    stream.on("error", () => stream.destroy());
+    if (request.url?.split("?")[0] === streams.path) upgradeStream(streams, request, stream, head);
+    else refuseUpgrade(stream, "404 Not Found");
+  });
+  const open = trackStreams(server, "secureConnection");
+  await listenOn(server, address, port);
+  return { port: boundPort(server), close: () => closeServer(server, open) };
+}
+
+/** Small requests without TLS, for what stays on one machine. */
+export async function servePlain(address: string, port: number, answer: SmallAnswer): Promise<Served> {
+  const server = createServer(
+    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    smallListener(answer),
+  );
+  const open = trackStreams(server, "connection");
+  await listenOn(server, address, port);
+  return { port: boundPort(server), close: () => closeServer(server, open) };
+}
+
+/** Takes a connection out of HTTP and hands it to `accept`. */
+export function upgradeStream(streams: Streams, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+  const { protocol, bindingHeader, accept } = streams;
+  const wanted = request.headers.upgrade?.toLowerCase();
+  if (wanted === "websocket") void upgradeMessages(accept, request, stream, head).catch(() => stream.destroy());
+  else if (wanted !== protocol) refuseUpgrade(stream, "426 Upgrade Required");
+  else {
+    request.socket.setNoDelay(true);
+    stream.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+    const binding = request.headers[bindingHeader] === "exporter" ? bindingOf(stream) : undefined;
+    accept(adaptStream(stream, plainAddress(request.socket.remoteAddress ?? ""), binding, head));
+  }
+}
+
+async function upgradeMessages(
+  accept: Streams["accept"],
+  request: IncomingMessage,
+  stream: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const { WebSocketServer } = await import("ws");
+  const { adaptSocket } = await import("./websocket.js");
+  const upgrades = new WebSocketServer({
+    noServer: true,
+    maxPayload: MESSAGE_BYTES_MAX,
+    perMessageDeflate: false, // the content is ciphertext
+    clientTracking: false,
+  });
+  upgrades.handleUpgrade(request, stream, head, (socket) => accept(adaptMessages(adaptSocket(socket))));
+}
+
+export function refuseUpgrade(stream: Duplex, status: string): void {
+  stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+}
+
+/** An IPv4 address as a socket of both families shows it, without the ::ffff:. */
+const plainAddress = (address: string): string => /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(address)?.[1] ?? address;
+
+function smallListener(answer: SmallAnswer): RequestListener {
+  return (incoming, outgoing) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    incoming.on("error", () => undefined);
+    incoming.on("data", (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= BODY_BYTES_MAX) chunks.push(chunk);
+      else incoming.destroy();
+    });
+    incoming.on("end", () => {
+      const [path = ""] = (incoming.url ?? "").split("?");
+      const { status, type, body } = answer({ method: incoming.method ?? "", path, body: Buffer.concat(chunks) });
+      outgoing.writeHead(status, {
+        "content-length": Buffer.byteLength(body ?? ""),
+        ...(type && { "content-type": type }),
+      });
+      outgoing.end(body);
+    });
+  };
+}
