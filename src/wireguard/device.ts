@@ -99,6 +99,14 @@ export class Device {
     return out;
   }
 
+  /** Sends to a peer's other endpoint from now on, as configure() would; a peer that is not there is passed over. */
+  point(publicKey: Key, endpoint: Endpoint, now: Millis): Effect[] {
+    const out: Effect[] = [];
+    this.#peers.get(publicKey)?.point(endpoint, now, out);
+    this.#findDeadline();
+    return out;
+  }
+
   /** A datagram from the socket. Whatever it holds, it is handled or counted as dropped. */
   receive(datagram: Uint8Array, from: Endpoint, now: Millis): Effect[] {
     const out: Effect[] = [];

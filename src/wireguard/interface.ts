@@ -47,6 +47,8 @@ export interface Backend {
   /** Makes the interface match, creating it when absent; an equal value changes nothing, sessions of kept peers live on. */
   set(want: WantInterface): Promise<void>;
   state(): Promise<InterfaceState>;
+  /** Sends to that endpoint from now on, wherever the peer was heard from meanwhile; nothing for a peer not set. */
+  point(publicKey: Key, endpoint: Endpoint): Promise<void>;
   /** Removes the interface. */
   close(): Promise<void>;
   /** Datagrams of ours on the interface's own UDP port, beside WireGuard's. */

@@ -31,6 +31,8 @@ export type NegotiationParts = {
   timestamp(): Uint8Array;
 };
 
+/** §5.4: Q is zeros when there is none. */
+const NO_PRESHARED_KEY = new Uint8Array(KEY_BYTES);
 const LONG_AGO: Millis = Number.NEGATIVE_INFINITY;
 
 /**
@@ -51,11 +53,11 @@ export class Negotiation {
     this.#parts = parts;
     this.#jar = new CookieJar(publicKey);
     const staticStatic = dh(parts.local.privateKey, publicKey);
-    this.#remote = { publicKey, staticStatic, presharedKey: new Uint8Array(KEY_BYTES) };
+    this.#remote = { publicKey, staticStatic, presharedKey: NO_PRESHARED_KEY };
   }
 
   /** For the handshakes from now on; sessions live on. */
-  setPresharedKey(presharedKey: Uint8Array): void {
+  setPresharedKey(presharedKey: Uint8Array = NO_PRESHARED_KEY): void {
     this.#remote = { ...this.#remote, presharedKey };
   }
 

@@ -1,6 +1,6 @@
 import type { KeyPair } from "../kit/crypto.js";
 import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
-import { KEY_BYTES, type Key, keyBytes, keyOf } from "../kit/key.js";
+import { type Key, keyBytes, keyOf } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { AllowedIps } from "./allowedips.js";
 import { PADDING_BYTES, REKEY_JITTER_MS, REKEY_ON_RECEIVE_AFTER_MS, REKEY_TIMEOUT_MS } from "./constants.js";
@@ -67,10 +67,7 @@ export class Peer {
     this.#device = device;
     const { local, counters, random, timestamp, indices } = device;
     this.#negotiation = new Negotiation(keyBytes(publicKey), {
-      local,
-      counters,
-      random,
-      timestamp,
+      ...{ local, counters, random, timestamp },
       indices: {
         take: () => indices.take({ peer: this, keypair: undefined }),
         bind: (index, keypair) => indices.replace(index, { peer: this, keypair }),
@@ -91,24 +88,24 @@ export class Peer {
 
   /** Only what differs from the last wanted value has an effect: a roamed endpoint outlives an equal configuration. */
   configure(want: WantPeer, now: Millis, out: Effect[]): void {
-    this.#negotiation.setPresharedKey(
-      want.presharedKey === undefined ? new Uint8Array(KEY_BYTES) : keyBytes(want.presharedKey),
-    );
-    const wantedEndpoint = want.endpoint === undefined ? undefined : formatEndpoint(want.endpoint);
-    if (want.endpoint !== undefined && wantedEndpoint !== this.#wantedEndpoint) {
-      this.#endpoint = want.endpoint;
-      // Whoever waits for an answer from the old place should not wait for the next retry.
-      if (this.timers.handshaking) {
-        this.#handshakeSentAt = LONG_AGO;
-        this.initiate(now, "wanted", out);
-      }
-    }
-    this.#wantedEndpoint = wantedEndpoint;
+    this.#negotiation.setPresharedKey(want.presharedKey === undefined ? undefined : keyBytes(want.presharedKey));
+    if (want.endpoint === undefined) this.#wantedEndpoint = undefined;
+    else if (formatEndpoint(want.endpoint) !== this.#wantedEndpoint) this.point(want.endpoint, now, out);
     const persistentMs = want.persistentKeepaliveSeconds * SECOND;
     if (persistentMs === this.timers.persistentMs) return;
     this.timers.persistentMs = persistentMs;
     this.timers.keepMappingAlive(now);
     if (persistentMs > 0) this.#sendKeepalive(now, out);
+  }
+
+  /** From here on datagrams go there, wherever the peer was last heard from; an open handshake is tried there at once. */
+  point(endpoint: Endpoint, now: Millis, out: Effect[]): void {
+    const before = this.#endpoint && formatEndpoint(this.#endpoint);
+    this.#wantedEndpoint = formatEndpoint(endpoint);
+    this.#endpoint = endpoint;
+    if (!this.timers.handshaking || before === this.#wantedEndpoint) return;
+    this.#handshakeSentAt = LONG_AGO;
+    this.initiate(now, "wanted", out);
   }
 
   /** Forgets every key and gives every index back; the peer is gone, or our own key changed. */

@@ -33,10 +33,13 @@ export class ReplayWindow {
   #advance(high: number, low: number, ahead: number): void {
     if (ahead >= REPLAY_WINDOW_COUNTERS) this.#words.fill(0);
     else
-      for (let i = 1; i <= ahead; i++) {
-        const at = (this.#low + i) >>> 0;
+      for (let step = 1; step <= ahead; ) {
+        // What is new to the ring, a word at a time: from this bit to the word's end or the new greatest.
+        const at = (this.#low + step) >>> 0;
+        const bits = Math.min(WORD_BITS - (at % WORD_BITS), ahead - step + 1);
         const word = (at >>> 5) % WORDS;
-        this.#words[word] = (this.#words[word] ?? 0) & ~(1 << (at % WORD_BITS));
+        this.#words[word] = (this.#words[word] ?? 0) & ~((0xffff_ffff >>> (WORD_BITS - bits)) << (at % WORD_BITS));
+        step += bits;
       }
     this.#high = high;
     this.#low = low;

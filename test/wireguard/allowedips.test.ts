@@ -12,6 +12,7 @@ import {
   parseIp,
 } from "../../src/kit/ip.js";
 import { AllowedIps } from "../../src/wireguard/allowedips.js";
+import { PEERS_MAX } from "../../src/wireguard/constants.js";
 import { chanceOf } from "./world.js";
 
 function lookup(table: AllowedIps<string>, address: string): string | undefined {
@@ -56,6 +57,24 @@ test("a prefix given to another leaves its first owner", () => {
   const table = tableOf({ "10.0.0.0/8": "first" });
   table.insert(parseCidr("10.0.0.0/8"), "second");
   assert.equal(lookup(table, "10.1.1.1"), "second");
+});
+
+test("4,096 peers with an address of each family find their owners, also after every one has moved on", () => {
+  const table = tableOf({ "0.0.0.0/0": "exit", "::/0": "exit", "100.64.0.0/10": "network" });
+  const addresses = Array.from({ length: PEERS_MAX }, (_, i) => [
+    `100.64.${i >> 8}.${i & 255}`,
+    `fd00::${i.toString(16)}`,
+  ]);
+  for (const round of ["first", "second"]) {
+    for (const [i, own] of addresses.entries())
+      for (const address of own)
+        table.insert(makeCidr(parseIp(address), address.includes(":") ? 128 : 32), `${round} ${i}`);
+    for (const [i, own] of addresses.entries())
+      for (const address of own) assert.equal(lookup(table, address), `${round} ${i}`);
+  }
+  assert.equal(lookup(table, "100.127.0.1"), "network");
+  assert.equal(lookup(table, "fd01::"), "exit");
+  assert.equal(lookup(table, "0.0.0.0"), "exit");
 });
 
 for (const bytes of [4, 16])

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { MINUTE, SECOND } from "../../src/kit/time.js";
 import { STAGED_PACKETS_MAX } from "../../src/wireguard/constants.js";
-import { numbered, numberIn, packet, pairIn, peerOf, presharedKeyOf, typesSent, World } from "./world.js";
+import { numbered, numberIn, packet, pairIn, peerOf, presharedKeyOf, sessionOf, typesSent, World } from "./world.js";
 
 const ping = (number: number) => numbered("10.0.0.1", "10.0.0.2", number);
 const pong = (number: number) => numbered("10.0.0.2", "10.0.0.1", number);
@@ -205,12 +205,12 @@ test("a removed peer is cut off at once, its keys zeroed and its indices free", 
   const { left, right } = pairIn(world);
   world.send(left, ping(1));
   world.run(SECOND);
-  const keypair = right.device.keypairByPeer(left.publicKey, world.now);
+  const keypair = sessionOf(right, "10.0.0.1", world.now);
   assert(keypair !== undefined);
-  assert.equal(right.device.keypairByIndex(keypair.localIndex), keypair);
+  assert.equal(right.device.entry(keypair.localIndex)?.keypair, keypair);
   world.configure(right, []);
   assert(keypair.sendKey.every((byte) => byte === 0) && keypair.receiveKey.every((byte) => byte === 0));
-  assert.equal(right.device.keypairByIndex(keypair.localIndex), undefined);
+  assert.equal(right.device.entry(keypair.localIndex)?.keypair, undefined);
   assert.equal(right.device.deadline, undefined);
   world.send(left, ping(2));
   world.send(right, pong(3));
@@ -227,7 +227,7 @@ test("a new private key ends every session and begins anew", () => {
   world.send(left, ping(1));
   world.run(SECOND);
   world.configure({ ...left, privateKey: right.privateKey }, [peerOf(left, ["10.0.0.2/32"])]);
-  assert.equal(left.device.keypairByPeer(right.publicKey, world.now), undefined);
+  assert.equal(sessionOf(left, "10.0.0.2", world.now), undefined);
   world.configure(left, [peerOf(right, ["10.0.0.2/32"])]);
   world.run(5 * SECOND);
   world.send(left, ping(2));

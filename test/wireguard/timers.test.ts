@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { HOUR, MINUTE, SECOND } from "../../src/kit/time.js";
-import { numbered, numberIn, pairIn, peerOf, typesSent, World } from "./world.js";
+import { numbered, numberIn, pairIn, peerOf, sessionOf, typesSent, World } from "./world.js";
 
 const ping = (number: number) => numbered("10.0.0.1", "10.0.0.2", number);
 const pong = (number: number) => numbered("10.0.0.2", "10.0.0.1", number);
@@ -139,16 +139,16 @@ test("a session past three minutes neither sends nor receives", () => {
 
 test("nine minutes after the last session its keys are gone, and no timer is left", () => {
   const world = new World();
-  const { left, right } = pairIn(world);
+  const { left } = pairIn(world);
   world.send(left, ping(1));
   world.run(SECOND);
-  const keypair = left.device.keypairByPeer(right.publicKey, world.now);
+  const keypair = sessionOf(left, "10.0.0.2", world.now);
   assert(keypair !== undefined);
   world.run(530 * SECOND);
   assert(keypair.sendKey.some((byte) => byte !== 0));
   world.run(20 * SECOND);
   assert(keypair.sendKey.every((byte) => byte === 0));
-  assert.equal(left.device.keypairByIndex(keypair.localIndex), undefined);
+  assert.equal(left.device.entry(keypair.localIndex)?.keypair, undefined);
   assert.equal(left.device.deadline, undefined);
 });
 
@@ -163,7 +163,7 @@ for (const { name, high, low, sends } of [
     const { left, right } = pairIn(world);
     world.send(left, ping(1));
     world.run(9 * SECOND);
-    const keypair = left.device.keypairByPeer(right.publicKey, world.now);
+    const keypair = sessionOf(left, "10.0.0.2", world.now);
     assert(keypair !== undefined);
     keypair.counterHigh = high;
     keypair.counterLow = low;

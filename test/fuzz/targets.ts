@@ -9,54 +9,29 @@ import { Failure } from "../../src/kit/failure.js";
 import { type Cidr, type Ip, tryCidr, tryIp } from "../../src/kit/ip.js";
 import { tryJson } from "../../src/kit/json.js";
 import { keyOf } from "../../src/kit/key.js";
-import { SECOND } from "../../src/kit/time.js";
 import { encodeRelease, parseLeases } from "../../src/lab/lease.js";
 import { type Observation, observeHostNet, readHostNet } from "../../src/netconf/hostnetobserve.js";
 import { hostKeyIn } from "../../src/provision/hostkey.js";
 import { readIdentity, writeIdentity } from "../../src/provision/identity.js";
 import { parseUpid, upidParts } from "../../src/pve/upid.js";
 import { agentConfig } from "../../src/wire/agentconfig.js";
-import { agentRequest } from "../../src/wire/agentsocket.js";
+import { agentAnswer, agentRequest, agentStatus } from "../../src/wire/agentsocket.js";
 import { decodeToCoordinator, decodeToDevice, encodeControl } from "../../src/wire/control.js";
 import { coordinatorConfig } from "../../src/wire/coordinatorconfig.js";
 import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
 import { initiate, respond } from "../../src/wire/noise.js";
-import { numbered, pairIn, World } from "../wireguard/world.js";
-import { type Chance, mutateBytes, mutateText } from "./mutate.js";
+import { bytes, type Target, text } from "./harness.js";
+import { pathTargets } from "./pathtargets.js";
+import { wireGuardTargets } from "./wireguardtargets.js";
 
-/** Everything that reads what others wrote, and what must hold of it whatever it is given. */
-export type Target = {
-  readonly name: string;
-  /** Makes an input and hands it over; throws what does not hold. Returns the input, for the report. */
-  feed(chance: Chance, keep: (input: string) => void): void;
-};
-
+/**
+ * Everything that reads what others wrote, and what must hold of it whatever it is given. A new decoder is one more
+ * line in targets(): bytes(name, [valid examples], (input) => …) or text(…), throwing what does not hold.
+ */
 const SECRET = "S3CR3Tq9ZxW7vU5tR3pN1mL9kJ7hG5fD3sA1";
 const pair = (seed: string) => keyPairOf(hash(utf8(seed)));
 const publicKey = keyOf(pair("coordinator").publicKey);
 const peerKey = keyOf(pair("peer").publicKey);
-
-function text(name: string, examples: readonly string[], take: (input: string, chance: Chance) => void): Target {
-  return {
-    name,
-    feed(chance, keep) {
-      const input = mutateText(examples, chance);
-      keep(JSON.stringify(input));
-      take(input, chance);
-    },
-  };
-}
-
-function bytes(name: string, examples: readonly Uint8Array[], take: (input: Uint8Array) => void): Target {
-  return {
-    name,
-    feed(chance, keep) {
-      const input = mutateBytes(examples, chance);
-      keep(toHex(input));
-      take(input);
-    },
-  };
-}
 
 /** Runs what may refuse; whatever else it throws goes through. */
 function refusing<T>(code: string, run: () => T): T | Failure {
@@ -145,21 +120,6 @@ const noise = (): Target[] => [
   transportFrames(),
 ];
 
-function wireGuard(): Target {
-  const world = new World(11);
-  const { left, right } = pairIn(world);
-  world.send(left, numbered("10.0.0.1", "10.0.0.2", 1));
-  world.run(SECOND);
-  return bytes(
-    "WireGuard datagram",
-    world.sent.map(({ datagram }) => datagram),
-    (input) => {
-      for (const effect of right.device.receive(input, left.endpoint, world.now))
-        assert.notEqual(effect.kind, "deliver");
-    },
-  );
-}
-
 const TRACEROUTE = `traceroute to whoami.lab (198.51.100.80), 30 hops max, 60 byte packets
  1  home.exitnode (100.64.0.1)  12.345 ms
  2  *
@@ -205,20 +165,19 @@ const OBSERVED: { readonly [name in Observation]: readonly string[] } = {
   ip6Off: ["0\n", "1\n"],
 };
 
-const hostNet: Target = {
-  name: "what ip, nft and sysctl print",
-  feed(chance, keep) {
-    const output = (name: Observation) => ({
-      exitCode: chance() < 0.1 ? 1 : 0,
-      stdout: mutateText(OBSERVED[name], chance),
-    });
-    const outputs = Object.fromEntries(observeHostNet("exn0").map(({ name }) => [name, output(name)])) as {
-      [name in Observation]: ReturnType<typeof output>;
-    };
-    keep(JSON.stringify(outputs));
-    readHostNet("exn0", outputs, {});
-  },
-};
+const NAMES = observeHostNet("exn0").map(({ name }) => name);
+/** Between two programs' outputs; a mutation that moves it makes one program say what another should. */
+const CUT = "\n\f\n";
+const outputsAre = (pick: number): string =>
+  NAMES.map((name) => OBSERVED[name][pick % OBSERVED[name].length]).join(CUT);
+
+const hostNet = text("what ip, nft and sysctl print", [outputsAre(0), outputsAre(1)], (input) => {
+  const printed = input.split(CUT);
+  const outputs = Object.fromEntries(
+    NAMES.map((name, i) => [name, { exitCode: printed[i] === undefined ? 1 : 0, stdout: printed[i] ?? "" }]),
+  ) as { [name in Observation]: { exitCode: number; stdout: string } };
+  readHostNet("exn0", outputs, {});
+});
 
 const AGENT_YAML = `name: laptop
 role: device
@@ -261,13 +220,23 @@ export function targets(): readonly Target[] {
     bytes("control message to the coordinator", upward, (input) => void decodeToCoordinator(input)),
     bytes("control message to the device", downward, (input) => void decodeToDevice(input)),
     ...noise(),
-    wireGuard(),
+    ...wireGuardTargets(),
+    ...pathTargets(),
     text(
       "agent socket request",
       [`{"do":"use","exit":"home"}`, `{"do":"status"}`, `{"do":"use","exit":null}`],
       (input) => {
         const { data } = agentRequest.safeParse(tryJson(input));
         if (data?.do === "use" && data.exit !== null) assert.match(data.exit, /^[a-z0-9-]{1,63}$/);
+      },
+    ),
+    text(
+      "agent socket answer",
+      [`{"ok":true,"value":{"ipv4":"203.0.113.7"}}`, `{"ok":false,"error":{"code":"x","message":"y","advice":"z"}}`],
+      (input) => {
+        const { data } = agentAnswer.safeParse(tryJson(input));
+        if (data?.ok === true) void agentStatus.safeParse(data.value);
+        else if (data?.ok === false) assert.equal(typeof data.error.message, "string");
       },
     ),
     text("traceroute", [TRACEROUTE], (input) => {
