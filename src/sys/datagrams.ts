@@ -57,6 +57,7 @@ export class DatagramReader {
   readonly #remotes: Remotes;
   readonly #table: Table;
   readonly #slots: number;
+  #used = RECEIVE_BATCH;
 
   constructor(libc: Libc, arena: Arena, remotes: Remotes) {
     this.#libc = libc;
@@ -74,13 +75,15 @@ export class DatagramReader {
   /** How many messages came; 0 when none waits. */
   receive(fd: number): number {
     const { view, base } = this.#arena;
-    for (let i = 0; i < RECEIVE_BATCH; i++) {
+    // What the kernel wrote over by the last call.
+    for (let i = 0; i < this.#used; i++) {
       const header = this.#table.headers + i * MMSGHDR_BYTES;
       view.setUint32(header + 8, SOCKADDR_BYTES, true);
       view.setUint32(header + 40, CONTROL_BYTES, true);
     }
     const count = this.#libc.recvmmsg(fd, base + this.#table.headers, RECEIVE_BATCH, MSG_DONTWAIT, 0);
-    return Math.max(count, 0);
+    this.#used = Math.max(count, 0);
+    return this.#used;
   }
 
   /** Where message `i` lies, good until the next receive(). */
