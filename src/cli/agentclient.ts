@@ -8,6 +8,10 @@ import {
   type AgentStatus,
   agentAnswer,
   agentStatus,
+  type NetcheckAnswer,
+  netcheckAnswer,
+  type PingAnswer,
+  pingAnswer,
   type WhoamiAnswer,
   whoamiAnswer,
 } from "../wire/agentsocket.js";
@@ -41,6 +45,20 @@ export async function askWhoami(paths: Paths): Promise<WhoamiAnswer> {
   const value = await ask(paths, { do: "whoami" });
   if (value === undefined) throw notRunning();
   return parseWith(whoamiAnswer, value, "the agent's answer");
+}
+
+/** What stands between this device and the others, asked anew: up to ten seconds. */
+export async function askNetcheck(paths: Paths): Promise<NetcheckAnswer> {
+  const value = await ask(paths, { do: "netcheck" });
+  if (value === undefined) throw notRunning();
+  return parseWith(netcheckAnswer, value, "the agent's answer");
+}
+
+/** One round trip to a peer, and the path it took. */
+export async function askPing(paths: Paths, peer: string): Promise<PingAnswer> {
+  const value = await ask(paths, { do: "ping", peer });
+  if (value === undefined) throw notRunning();
+  return parseWith(pingAnswer, value, "the agent's answer");
 }
 
 /** False when there was no agent to stop. */

@@ -7,6 +7,7 @@ import { hostCommands } from "./host.js";
 import { keyCommands } from "./key.js";
 import { labCommands } from "./lab.js";
 import { machineCommands } from "./machine.js";
+import { relayCommands } from "./relay.js";
 
 /** Every command, in the order of `--help`. */
 export const commands: readonly Command[] = [
@@ -16,6 +17,7 @@ export const commands: readonly Command[] = [
   ...keyCommands,
   ...deviceCommands,
   ...coordinatorCommands,
+  ...relayCommands,
   ...applianceCommands,
   ...labCommands,
 ];

@@ -44,6 +44,9 @@ export const hostEntry = z.strictObject({
 });
 export type HostEntry = z.infer<typeof hostEntry>;
 
+/** As `ssh-keygen -l` prints it. */
+export const HOST_KEY_PATTERN = /^SHA256:[A-Za-z0-9+/]{43}$/;
+
 export const configSchema = z.strictObject({
   hosts: z.record(z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/), hostEntry).default({}),
   coordinator: z
@@ -55,6 +58,10 @@ export const configSchema = z.strictObject({
       publicKey: key,
       tlsFingerprint: z.string(),
     })
+    .optional(),
+  /** Machines that were entered over SSH to put a coordinator or a relay on them, by address or address:port. */
+  sshHosts: z
+    .record(z.string(), z.strictObject({ hostKey: z.string().regex(HOST_KEY_PATTERN, "must be SHA256:…") }))
     .optional(),
 });
 export type Config = z.infer<typeof configSchema>;

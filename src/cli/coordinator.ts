@@ -1,6 +1,21 @@
 import type { Command } from "./command.js";
+import { LOGIN_OPTIONS } from "./loginoptions.js";
 
 export const coordinatorCommands: readonly Command[] = [
+  {
+    usage: "coordinator up",
+    summary: "Put a coordinator, with a relay and STUN beside it, on a machine that lets root in by SSH",
+    options: [
+      ...LOGIN_OPTIONS,
+      {
+        flags: "--url <URL>",
+        description: "how devices reach it; default: https://<the machine>; may be repeated",
+        repeatable: true,
+      },
+      { flags: "--stun-port <PORT>", description: "where it answers STUN; default: 3478" },
+    ],
+    run: async (call) => (await import("./coordinatorup.js")).coordinatorUp(call),
+  },
   {
     usage: "coordinator status",
     summary: "Show the coordinator: version, where devices reach it, how many are there",

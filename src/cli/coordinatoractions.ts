@@ -4,7 +4,7 @@ import { coordinatorStatus } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 import { readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
-import { renderTable } from "./table.js";
+import { formatBytes, renderTable } from "./table.js";
 
 export async function status(call: Call): Promise<Outcome> {
   const found = await callCoordinator(call, coordinatorStatus, "GET", "/status");
@@ -15,6 +15,9 @@ export async function status(call: Call): Promise<Outcome> {
     ["reached at", found.urls.join(" ")],
     ["public key", found.publicKey],
     ["certificate", found.tlsFingerprint],
+    ["admission key", found.admissionKey ?? "none: an older version runs there"],
+    ["relays", `${found.relays} in the map`],
+    ["calls", `${found.forwardedCalls} handed on, ${formatBytes(found.forwardedCallBytes)}`],
   ]);
   return { value: found, text };
 }

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Coordinator, CoordinatorPlaces } from "../coordinator/coordinator.js";
+import type { Coordinator, CoordinatorPlaces, RelayBesideWant } from "../coordinator/coordinator.js";
 import { Failure } from "../kit/failure.js";
 import { systemClock } from "../sys/clock.js";
 import { localFiles } from "../sys/files.js";
@@ -34,6 +34,8 @@ export async function openCoordinator(places: DaemonPlaces, version: string, log
   const { serveHttps, serveUnix } = await import("../sys/httpserver.js");
   const { openSqlite } = await import("../sys/sqlite.js");
   const { keepTlsIdentity } = await import("../sys/tls.js");
+  const { openHttps } = await import("../sys/https.js");
+  const { openRelayBeside } = await import("./relaybeside.js");
   const parts = {
     files: localFiles,
     clock: systemClock,
@@ -42,6 +44,8 @@ export async function openCoordinator(places: DaemonPlaces, version: string, log
     keepTlsIdentity,
     serveHttps,
     serveUnix,
+    https: openHttps(),
+    openRelay: (want: RelayBesideWant) => openRelayBeside(want, log),
     version,
     ...(log === undefined ? {} : { log }),
   };

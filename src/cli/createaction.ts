@@ -1,7 +1,7 @@
 import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { create, type Done, plan, type Wanted } from "../provision/converge.js";
-import { coordinatorOutcome, type ExitNodeFacts, exitNodeFacts } from "../provision/outcome.js";
+import { coordinatorOutcome, type ExitNodeFacts, exitNodeFacts, forwardAdvice } from "../provision/outcome.js";
 import { describeStep } from "../provision/plan.js";
 import { DEFAULTS, parseOptions } from "../provision/spec.js";
 import { tryLock } from "../sys/lock.js";
@@ -101,12 +101,11 @@ function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number, next:
   const where = `container ${exitNode.vmid} on ${exitNode.pveNode} at ${exitNode.address ?? "no address"} (${size})`;
   if (!done.changed) return `nothing to do: "${exitNode.name}", ${where}, is as wanted`;
   const egress = [exitNode.egress?.ipv4, exitNode.egress?.ipv6].filter((ip) => ip !== undefined).join(" and ");
+  const forward = forwardAdvice(done.view);
   return [
     `"${exitNode.name}" works: ${where}, made in ${formatDuration(seconds * 1_000)}`,
     ...(egress === "" ? [] : [`the Internet sees it as ${egress}`]),
-    ...(exitNode.publicAddress === undefined
-      ? []
-      : [`forward udp/51820 and tcp/443 of ${exitNode.publicAddress} to ${exitNode.address} on your router`]),
+    ...(forward === undefined ? [] : [forward]),
     `next, for a laptop: ${next}, then there: exitnode up --join KEY && exitnode use ${exitNode.name}`,
   ].join("\n");
 }

@@ -106,7 +106,8 @@ async function readAppliance({ files, paths }: Parts): Promise<Appliance | undef
 const ADMIN_TOKEN_BYTES = 32;
 const devicesAnswer = z.object({ devices: z.array(deviceInfo) });
 
-function coordinatorBook(call: Call): CoordinatorBook {
+/** What this administrator's config and credentials say of the coordinator. */
+export function coordinatorBook(call: Call): CoordinatorBook {
   const { files, paths, random } = call.parts;
   return {
     record: async () => (await readConfig(files, paths.config)).coordinator,

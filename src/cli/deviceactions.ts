@@ -35,10 +35,20 @@ export async function removeDevice(call: Call): Promise<Outcome> {
 /** What a revocation has reached: peers that are offline learn of it when they come back. */
 function receipt({ told }: DeviceInfo): string {
   if (told === undefined) return "";
-  if (told.peers === 0) return "; no peer is connected now";
-  const who = told.confirmed === told.peers ? `all ${told.peers}` : `${told.confirmed} of ${told.peers}`;
-  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}`;
+  const { relays } = told;
+  const silent = relays === undefined || relays.silent.length === 0 ? "" : ` (not yet: ${relays.silent.join(", ")})`;
+  const byRelays =
+    relays === undefined || relays.asked === 0
+      ? ""
+      : relays.asked === 1
+        ? `; the relay ${relays.confirmed === 1 ? "refuses it" : "has not confirmed"}`
+        : `; ${howMany(relays.confirmed, relays.asked)} relays refuse it${silent}`;
+  if (told.peers === 0) return `; no peer is connected now${byRelays}`;
+  const who = howMany(told.confirmed, told.peers);
+  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}${byRelays}`;
 }
+
+const howMany = (some: number, all: number): string => (some === all ? `all ${all}` : `${some} of ${all}`);
 
 function presence(device: DeviceInfo, now: Millis): string {
   if (device.revokedAtMs !== undefined) return "revoked";

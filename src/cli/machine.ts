@@ -29,6 +29,17 @@ export const machineCommands: readonly Command[] = [
     run: async (call) => (await import("./status.js")).status(call),
   },
   {
+    usage: "ping <peer>",
+    summary: "Ask a peer for replies until one comes directly, and say which way each took, and why",
+    options: [{ flags: "--count <N>", description: "ask so many times, whichever way the replies take" }],
+    run: async (call) => (await import("./ping.js")).ping(call),
+  },
+  {
+    usage: "netcheck",
+    summary: "Check what this network lets through: UDP, the kind of NAT, port mapping, relays, a login page",
+    run: async (call) => (await import("./netcheck.js")).netcheck(call),
+  },
+  {
     usage: "trace [target]",
     summary: "Show where the traffic goes, hop by hop, and the public addresses before and through the exit",
     options: [

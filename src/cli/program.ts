@@ -27,6 +27,8 @@ export function parseArgv(commands: readonly Command[], argv: readonly string[],
     const words = command.usage.split(" ").filter((word) => !/^[<[]/.test(word));
     const parameters = command.usage.split(" ").filter((word) => /^[<[]/.test(word));
     const leaf = groupFor(groups, words.slice(0, -1)).command(words.at(-1) ?? "", { hidden: command.hidden === true });
+    // `relay` runs one, and `relay up` is something else.
+    if (!groups.has(words.join(" "))) groups.set(words.join(" "), leaf);
     leaf.description(command.summary).option("--json", "print the result as JSON, and nothing else, on stdout");
     for (const parameter of parameters) leaf.argument(parameter);
     for (const option of command.options ?? []) {
@@ -92,7 +94,7 @@ const GROUPS: Record<string, string> = {
   host: "Proxmox hosts: add, list, check, remove",
   key: "Join keys: create, list, revoke",
   device: "Devices of the network: list, revoke, remove",
-  coordinator: "The control plane: status, forget",
+  coordinator: "The control plane: up, status, forget",
   appliance: "The container template: build, verify, upload",
   lab: "The embedded Proxmox and Internet: up, down, status, exec, nat",
 };

@@ -1,6 +1,6 @@
 import { Failure } from "../kit/failure.js";
 import type { Done } from "../provision/converge.js";
-import { coordinatorOutcome, exitNodeFacts } from "../provision/outcome.js";
+import { coordinatorOutcome, exitNodeFacts, forwardAdvice } from "../provision/outcome.js";
 import { secretFromStdin, terminalPrompt } from "../sys/prompt.js";
 import { createdKey } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";
@@ -26,14 +26,13 @@ export async function setup(call: Call): Promise<Outcome> {
   const exitNode = exitNodeFacts(done.view);
   const next = `exitnode up --join ${key.joinKey} && exitnode use ${exitNode.name}`;
   const coordinator = coordinatorOutcome(done.view);
+  const forward = forwardAdvice(done.view);
   parts.say(`"${exitNode.name}" ${done.changed ? "works" : "is as wanted"}`);
   return {
     value: { host, exitNode, changed: done.changed, steps: done.steps, coordinator, joinKey: key.joinKey, next },
     text: [
       `container ${exitNode.vmid} on ${exitNode.pveNode} at ${exitNode.address}, ${exitNode.dataPlane} data plane`,
-      ...(exitNode.publicAddress === undefined
-        ? []
-        : [`forward udp/51820 and tcp/443 of ${exitNode.publicAddress} to ${exitNode.address} on your router`]),
+      ...(forward === undefined ? [] : [forward]),
       "on the first device, as root, within 15 minutes:",
       `  ${next}`,
     ].join("\n"),

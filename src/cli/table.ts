@@ -18,3 +18,7 @@ export function formatBytes(count: number): string {
   }
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
+
+/** "12.3 ms": round trips, of which a tenth of a millisecond may matter. */
+export const formatRoundTrip = (milliseconds: number): string =>
+  milliseconds < 0.1 ? "< 0.1 ms" : `${milliseconds.toFixed(1)} ms`;

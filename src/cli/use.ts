@@ -2,6 +2,7 @@ import { Failure } from "../kit/failure.js";
 import type { AgentStatus } from "../wire/agentsocket.js";
 import { askUse, statusOfAgent } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
+import { describeWay, peerNamed } from "./peerway.js";
 
 /** How long the first handshake with the exit may take before we say that it does not answer. */
 const ACTIVE_TIMEOUT_MS = 15_000;
@@ -31,7 +32,8 @@ export async function use({ args, parts, signal }: Call): Promise<Outcome> {
 function describeUse(status: AgentStatus): string {
   const { exit } = status;
   if (exit === undefined) return "";
-  const peer = status.peers.find(({ name }) => name === exit.name);
+  const peer = peerNamed(status, exit.name);
   const families = exit.ipv6 ? "IPv4 and IPv6" : "IPv4; it has no IPv6, so IPv6 is held back rather than leaked";
-  return `everything now leaves through ${exit.name} (${peer?.path ?? "searching"}, ${peer?.endpoint ?? "?"}): ${families}`;
+  const way = describeWay(peer ?? { path: "searching" });
+  return `everything now leaves through ${exit.name} (${way}): ${families}`;
 }

@@ -7,12 +7,14 @@ import { sha256 } from "../kit/sha256.js";
 import type { Millis } from "../kit/time.js";
 import type { Log } from "../sys/log.js";
 import { API_PREFIX, type CoordinatorStatus, type DeviceInfo, keyRequest } from "../wire/adminapi.js";
+import { remoteRelay } from "../wire/coordinatorconfig.js";
 import { encodeJoinKey } from "../wire/joinkey.js";
 import { parseWith } from "../wire/schema.js";
 import type { Device } from "./device.js";
 import type { Lockout } from "./lockout.js";
 import { type NetworkFacts, outlineOf } from "./netmap.js";
 import type { Registry } from "./registry.js";
+import type { Relays, RelaysTold } from "./relays.js";
 import type { Switchboard, Told } from "./switchboard.js";
 
 export const BODY_BYTES_MAX = 64 * 1024;
@@ -20,6 +22,7 @@ export const BODY_BYTES_MAX = 64 * 1024;
 export type ApiParts = {
   readonly registry: Registry;
   readonly switchboard: Switchboard;
+  readonly relays: Relays;
   readonly facts: NetworkFacts;
   readonly status: () => CoordinatorStatus;
   readonly now: () => Millis;
@@ -35,7 +38,7 @@ type Env = { Bindings: { readonly remote: string } };
 
 /** The administration API of wire/adminapi.ts as a function from request to response. */
 export function makeApi(parts: ApiParts, gate: Gate): Hono<Env> {
-  const { registry, switchboard } = parts;
+  const { registry, switchboard, relays } = parts;
   const app = new Hono<Env>();
   app.onError((error, context) => problem(context, asFailure(error), parts));
   app.notFound((context) => problem(context, new Failure("not-found", `nothing is at ${context.req.path}`), parts));
@@ -65,11 +68,11 @@ export function makeApi(parts: ApiParts, gate: Gate): Hono<Env> {
   api.get("/devices", (context) =>
     context.json({ devices: [...registry.devices.values()].map((device) => describeDevice(device, parts)) }),
   );
-  const revoke = async (idOrName: string): Promise<{ device: Device; told: Told }> => {
+  const revoke = async (idOrName: string): Promise<{ device: Device; told: Told & { relays: RelaysTold } }> => {
     const device = await registry.revoke(idOrName);
-    const told = await switchboard.expel(device.id);
-    parts.log?.info("device revoked", { device: device.id, name: device.name, ...told });
-    return { device, told };
+    const [told, relaysTold] = await Promise.all([switchboard.expel(device.id), relays.revoke(device.machineKey)]);
+    parts.log?.info("device revoked", { device: device.id, name: device.name, ...told, relays: relaysTold });
+    return { device, told: { ...told, relays: relaysTold } };
   };
   api.post("/devices/:id/revoke", async (context) => {
     const { device, told } = await revoke(context.req.param("id"));
@@ -78,6 +81,27 @@ export function makeApi(parts: ApiParts, gate: Gate): Hono<Env> {
   api.delete("/devices/:id", async (context) => {
     const { device } = await revoke(context.req.param("id"));
     await registry.remove(device.id);
+    return context.body(null, 204);
+  });
+
+  api.get("/relays", (context) => context.json({ relays: relays.describe() }));
+  api.put("/relays/:name", async (context) => {
+    const body = tryJson(await bodyText(context.req.raw));
+    const named = { ...(typeof body === "object" ? body : {}), name: context.req.param("name") };
+    const relay = parseWith(remoteRelay, named, "the request for a relay");
+    const isNew = await relays.add(relay);
+    if (isNew) {
+      switchboard.relaysChanged();
+      parts.log?.info("relay added", { name: relay.name, url: relay.url });
+    }
+    return context.json(
+      relays.describe().find(({ name }) => name === relay.name),
+      isNew ? 201 : 200,
+    );
+  });
+  api.delete("/relays/:name", async (context) => {
+    await relays.remove(context.req.param("name"));
+    switchboard.relaysChanged();
     return context.body(null, 204);
   });
   return app;
@@ -128,6 +152,9 @@ const STATUS: Record<string, 400 | 401 | 404 | 409 | 413 | 429> = {
   "device-unknown": 404,
   "key-unknown": 404,
   "keys-full": 409,
+  "relay-unknown": 404,
+  "relays-full": 409,
+  "relay-configured": 409,
   "message-too-long": 413,
   "too-many-attempts": 429,
 };

@@ -1,8 +1,9 @@
 import type { SqliteDatabase } from "kysely";
-import { type KeyPair, keyPairOf } from "../kit/crypto.js";
+import { ed25519PublicKeyOf, type KeyPair, keyPairOf } from "../kit/crypto.js";
 import { KEY_BYTES, type Key, keyBytes, keyOf, parseKey } from "../kit/key.js";
 import type { Clock } from "../sys/clock.js";
 import type { Files } from "../sys/files.js";
+import type { Https } from "../sys/https.js";
 import type { Answer, SecureService, Served } from "../sys/httpserver.js";
 import type { Log } from "../sys/log.js";
 import type { Random } from "../sys/random.js";
@@ -18,6 +19,7 @@ import { Lockout } from "./lockout.js";
 import type { NetworkFacts } from "./netmap.js";
 import { DEVICE_MESSAGE_BYTES_MAX, Reception } from "./reception.js";
 import { DEVICES_MAX, Registry } from "./registry.js";
+import { type RelayBeside, Relays } from "./relays.js";
 import { Store } from "./store.js";
 import { Switchboard } from "./switchboard.js";
 
@@ -36,10 +38,17 @@ export type CoordinatorParts = {
     now: number,
   ) => Promise<TlsIdentity>;
   readonly serveHttps: (service: SecureService) => Promise<Served>;
+  /** Makes the relay beside us; left out, there is none. */
+  readonly openRelay?: (want: RelayBesideWant) => Promise<RelayBeside>;
+  /** Tells other machines' relays of revocations. */
+  readonly https: Https;
   readonly serveUnix: (path: string, mode: number, answer: Answer) => Promise<Served>;
   readonly version: string;
   readonly log?: Log;
 };
+
+/** `signer` is the admission key's public half: whose devices the relay serves. */
+export type RelayBesideWant = { readonly noiseKey: KeyPair; readonly signer: Uint8Array; readonly stunPort: number };
 
 /** Folders: what lasts, and what lives as long as the process. */
 export type CoordinatorPlaces = { readonly var: string; readonly run: string };
@@ -70,17 +79,39 @@ export async function startCoordinator(
   const log = parts.log === undefined ? {} : { log: parts.log };
   const at = (name: keyof typeof COORDINATOR_FILES): string =>
     `${name === "adminSocket" ? places.run : places.var}/${COORDINATOR_FILES[name]}`;
-  const noiseKey = await keepNoiseKey(files, at("noiseKey"), random);
+  const noiseKey = keyPairOf(await keepSecret(files, at("noiseKey"), random));
+  const signingKey = await keepSecret(files, at("admissionKey"), random);
+  const signer = ed25519PublicKeyOf(signingKey);
   const hosts = [...new Set(want.urls.map((url) => new URL(url).hostname.replace(/^\[|\]$/g, "")))];
   const tlsPaths = { key: at("tlsKey"), certificate: at("tlsCertificate") };
   const tls = await parts.keepTlsIdentity(files, tlsPaths, hosts, clock.wall());
   const store = await Store.open(parts.openDatabase(at("store")), ulaPrefix(random(ULA_RANDOM_BYTES)));
 
-  const facts: NetworkFacts = { ranges: [want.ipv4, store.ula], mtu: want.mtu, whoami: want.whoami };
+  const own =
+    want.relay.enabled && parts.openRelay !== undefined
+      ? await parts.openRelay({
+          noiseKey: keyPairOf(await keepSecret(files, at("relayKey"), random)),
+          signer,
+          stunPort: want.relay.stunPort,
+        })
+      : undefined;
+  const { https } = parts;
+  const { urls, relays: configured } = want;
+  const relays = await Relays.open({ own, urls, configured, store, signingKey, https, clock, random, ...log });
+
+  const facts: NetworkFacts = {
+    ranges: [want.ipv4, store.ula],
+    mtu: want.mtu,
+    whoami: want.whoami,
+    get relays() {
+      return relays.map;
+    },
+  };
   const registry = await Registry.open({ store, range: want.ipv4, random, wall: () => clock.wall() });
+  relays.recall(registry.devices.values());
   // A run's numbers are above every earlier run's, so that a device can tell an old map from a new one.
   const switchboard = new Switchboard({ devices: registry.devices, facts, clock, seqBase: store.epoch * 2 ** 32 });
-  const reception = new Reception({ noiseKey, registry, switchboard, clock, random, version, ...log });
+  const reception = new Reception({ noiseKey, signingKey, registry, switchboard, clock, random, version, ...log });
   const startedAtMs = clock.wall();
   const status = (): CoordinatorStatus => ({
     version,
@@ -90,13 +121,18 @@ export async function startCoordinator(
     devices: registry.devices.size,
     online: switchboard.online,
     startedAtMs,
+    admissionKey: keyOf(signer),
+    relays: relays.map.length,
+    forwardedCalls: switchboard.calls.forwarded,
+    forwardedCallBytes: switchboard.calls.bytes,
   });
-  const apiParts = { registry, switchboard, facts, status, now: () => clock.now(), ...log };
+  const apiParts = { registry, switchboard, relays, facts, status, now: () => clock.now(), ...log };
   const publicApi = makeApi(apiParts, { kind: "token", sha256: want.adminTokenSha256, lockout: new Lockout() });
   const socketApi = makeApi(apiParts, { kind: "socket" });
   const opened: Served[] = [];
   const close = async (): Promise<void> => {
     switchboard.close();
+    await relays.close();
     await Promise.all(opened.map((served) => served.close()));
     await registry.settled();
     await store.close();
@@ -115,9 +151,10 @@ export async function startCoordinator(
       sockets: {
         path: CONTROL_PATH,
         messageBytesMax: DEVICE_MESSAGE_BYTES_MAX,
-        connectionsMax: CONNECTIONS_MAX,
+        connectionsMax: CONNECTIONS_MAX + (own?.connectionsMax ?? 0),
         accept: (socket, remote) => reception.accept(socket, remote),
       },
+      ...(own === undefined ? {} : { streams: own.streams }),
     });
     opened.push(secure);
     parts.log?.info("coordinator listens", { port: secure.port, devices: registry.devices.size, peersMax: PEERS_MAX });
@@ -129,11 +166,11 @@ export async function startCoordinator(
   }
 }
 
-/** The coordinator's identity: whoever has the file is the coordinator. */
-async function keepNoiseKey(files: Files, path: string, random: Random): Promise<KeyPair> {
+/** An identity of the coordinator's: whoever has the file has it. */
+async function keepSecret(files: Files, path: string, random: Random): Promise<Uint8Array> {
   const text = await files.readText(path);
-  if (text !== undefined) return keyPairOf(keyBytes(parseKey(text.trim())));
-  const privateKey = random(KEY_BYTES);
-  await files.write(path, `${keyOf(privateKey)}\n`, { mode: 0o600 });
-  return keyPairOf(privateKey);
+  if (text !== undefined) return keyBytes(parseKey(text.trim()));
+  const secret = random(KEY_BYTES);
+  await files.write(path, `${keyOf(secret)}\n`, { mode: 0o600 });
+  return secret;
 }

@@ -8,6 +8,9 @@ import type { Transport } from "../wire/noise.js";
 /** A map that the device's end does not take in this time ends the link: the device has stopped reading. */
 export const MAP_SEND_TIMEOUT_MS: Millis = 30_000;
 
+/** Others' calls that wait for a device to read; further ones are dropped, as datagrams would be. */
+export const CALLS_WAITING_MAX = 32;
+
 /**
  * A member's connection, as the switchboard uses it. At most one map is on its way at any moment; what changes
  * meanwhile goes into the one after it, so that a slow device costs one map of memory and delays nobody.
@@ -18,6 +21,7 @@ export class Link {
   readonly #transport: Transport;
   readonly #clock: Clock;
   #busy = false;
+  #calls = 0;
   #wanted: (() => { text: string; version: number }) | undefined;
   /** The newest change the device has confirmed. */
   #confirmed = 0;
@@ -46,6 +50,16 @@ export class Link {
 
   send(message: ToDevice): void {
     this.#write(encodeControl(message)).catch(() => undefined); // the socket says so itself, by closing
+  }
+
+  /** Sends what another device says; false when too much of that kind waits already. */
+  pass(call: Extract<ToDevice, { type: "call" }>): boolean {
+    if (this.#calls >= CALLS_WAITING_MAX || this.ended) return false;
+    this.#calls++;
+    this.#write(encodeControl(call))
+      .catch(() => undefined)
+      .finally(() => this.#calls--);
+    return true;
   }
 
   /** Sends the map that `make` returns when its turn has come: now, or when the one under way has left. */

@@ -1,5 +1,5 @@
 import type { Cidr } from "../kit/ip.js";
-import type { MapPeer, NetworkMap } from "../wire/map.js";
+import type { MapPeer, MapRelay, NetworkMap } from "../wire/map.js";
 import { type Device, isMember } from "./device.js";
 import { usableEndpoints } from "./endpoints.js";
 import { approvedRoutes } from "./routes.js";
@@ -9,6 +9,8 @@ export type NetworkFacts = {
   readonly ranges: readonly Cidr[];
   readonly mtu: number;
   readonly whoami: readonly string[];
+  /** Replaced, never changed in place. */
+  readonly relays: readonly MapRelay[];
 };
 
 /** A device as its peers see it. */
@@ -20,6 +22,9 @@ export function peerOf(device: Device, online: boolean, facts: NetworkFacts): Ma
 
 /** What peers and administrators alike are told of a device. */
 export function outlineOf(device: Device, online: boolean, facts: NetworkFacts): Omit<MapPeer, "resolvers"> {
+  const { discoveryKey, homeRelay } = device.report;
+  // A home that is no relay of ours would send its peers nowhere.
+  const home = facts.relays.some(({ id }) => id === homeRelay) ? homeRelay : undefined;
   return {
     id: device.id,
     name: device.name,
@@ -29,6 +34,8 @@ export function outlineOf(device: Device, online: boolean, facts: NetworkFacts):
     routes: approvedRoutes(device.role, device.report.routes),
     endpoints: usableEndpoints(device.report.endpoints, facts.ranges),
     online,
+    ...(discoveryKey === undefined ? {} : { discoveryKey }),
+    ...(home === undefined ? {} : { homeRelay: home }),
   };
 }
 
@@ -47,6 +54,7 @@ export function encodeMap(seq: number, self: Device, peers: readonly string[], f
     ranges: [...facts.ranges],
     mtu: facts.mtu,
     ...(facts.whoami.length === 0 ? {} : { whoami: [...facts.whoami] }),
+    ...(facts.relays.length === 0 ? {} : { relays: [...facts.relays] }),
   };
   const text = JSON.stringify(head);
   return `${text.slice(0, -1)},"peers":[${peers.join(",")}]}`;

@@ -1,4 +1,4 @@
-import { utf8 } from "../kit/bytes.js";
+import { toBase64, utf8 } from "../kit/bytes.js";
 import { type KeyPair, keyPairOf } from "../kit/crypto.js";
 import { KEY_BYTES, type Key, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
@@ -6,6 +6,7 @@ import type { Clock } from "../sys/clock.js";
 import type { Log } from "../sys/log.js";
 import type { Random } from "../sys/random.js";
 import type { BinarySocket } from "../sys/websocket.js";
+import { ADMISSION_LIFETIME_MS, issueAdmission } from "../wire/admission.js";
 import {
   CONTROL_PROLOGUE,
   decodeToCoordinator,
@@ -15,6 +16,7 @@ import {
   type ToCoordinator,
 } from "../wire/control.js";
 import { respond, type Transport } from "../wire/noise.js";
+import { isMember } from "./device.js";
 import { Link } from "./link.js";
 import { Lobby } from "./lobby.js";
 import type { Registry } from "./registry.js";
@@ -28,8 +30,13 @@ export const DEVICE_MESSAGE_BYTES_MAX = 64 * 1024;
 export const MESSAGES_BURST = 60;
 export const MESSAGES_PER_SECOND = 10;
 
+/** A device that misses one renewal has as long again for the next. */
+export const ADMISSION_RENEWAL_MS: Millis = ADMISSION_LIFETIME_MS / 2;
+
 export type ReceptionParts = {
   readonly noiseKey: KeyPair;
+  /** The seed of the admission key. */
+  readonly signingKey: Uint8Array;
   readonly registry: Registry;
   readonly switchboard: Switchboard;
   readonly clock: Clock;
@@ -112,6 +119,7 @@ export class Reception {
           stage = { kind: "member", transport, link };
           switchboard.join(link);
           void watch(link);
+          void keepAdmitted(link);
           return;
         }
         case "admitting":
@@ -135,6 +143,11 @@ export class Reception {
         if (clock.now() - heardAt >= SILENCE_MAX_MS) end("fell silent");
         else if (link.isStuck(clock.now())) end("does not read its map");
       }
+    };
+    // The first one follows the welcome, so that a device whose keys are new is admitted by them from the start.
+    const keepAdmitted = async (link: Link): Promise<void> => {
+      while (!over.signal.aborted && this.#sendAdmission(link))
+        await clock.sleep(ADMISSION_RENEWAL_MS, over.signal).catch(() => undefined);
     };
     socket.listen({
       message: (bytes) => {
@@ -175,6 +188,17 @@ export class Reception {
     return link;
   }
 
+  /** False when the device is a member no more. */
+  #sendAdmission(link: Link): boolean {
+    const { registry, signingKey, clock } = this.#parts;
+    const device = registry.devices.get(link.deviceId);
+    if (link.ended || device === undefined || !isMember(device)) return false;
+    const { machineKey, publicKey } = device;
+    const admission = issueAdmission(signingKey, { machineKey, publicKey, now: clock.wall() });
+    link.send({ type: "admission", admission: toBase64(admission) });
+    return true;
+  }
+
   async #hear(link: Link, message: ToCoordinator): Promise<void> {
     switch (message.type) {
       case "ping":
@@ -184,6 +208,8 @@ export class Reception {
       case "report":
         if (await this.#parts.registry.report(link.deviceId, message.report)) this.#parts.switchboard.changed();
         return;
+      case "call":
+        return this.#parts.switchboard.call(link.deviceId, message.to, message.probe);
       case "hello":
         return; // once is enough
     }

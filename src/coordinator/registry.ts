@@ -8,8 +8,8 @@ import type { KeyInfo } from "../wire/adminapi.js";
 import type { DeviceReport, Refusal } from "../wire/control.js";
 import { PEERS_MAX } from "../wire/map.js";
 import type { Role } from "../wire/schema.js";
-import { admit, type Hello } from "./admission.js";
 import { type Device, isMember } from "./device.js";
+import { admit, type Hello } from "./entrance.js";
 import {
   describeKey,
   forgettableKeys,
@@ -72,17 +72,17 @@ export class Registry {
       const { store, range, random, wall } = this.#parts;
       const joinKey = hello.joinSecret === undefined ? undefined : await store.keyOf(hashSecret(hello.joinSecret));
       const network = { devices: [...this.#devices.values()], range, ula: store.ula, devicesMax: DEVICES_MAX };
-      const admission = admit(network, hello, machineKey, joinKey, `d${toHex(random(8))}`, wall());
-      switch (admission.kind) {
+      const entrance = admit(network, hello, machineKey, joinKey, `d${toHex(random(8))}`, wall());
+      switch (entrance.kind) {
         case "refused":
-          return { refusal: admission.code };
+          return { refusal: entrance.code };
         case "known":
-          await this.#update({ ...admission.device, lastSeenAtMs: wall() });
-          return { device: admission.device };
+          await this.#update({ ...entrance.device, lastSeenAtMs: wall() });
+          return { device: entrance.device };
         case "new":
-          await store.join(admission.device, admission.by, wall());
-          this.#devices.set(admission.device.id, admission.device);
-          return { device: admission.device };
+          await store.join(entrance.device, entrance.by, wall());
+          this.#devices.set(entrance.device.id, entrance.device);
+          return { device: entrance.device };
       }
     });
   }

@@ -6,10 +6,14 @@ import { tryJson } from "../kit/json.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import { deviceReport } from "../wire/control.js";
+import { type RemoteRelay, remoteRelay } from "../wire/coordinatorconfig.js";
 import { cidr, ip, key, parseWith, role } from "../wire/schema.js";
 import type { Device } from "./device.js";
 import type { StoredKey } from "./joinkeys.js";
 import { type DeviceRow, type JoinKeyRow, MIGRATIONS, type Migration, type Tables } from "./schema.js";
+
+/** The setting that holds them, as JSON. */
+const RELAYS = "relays";
 
 /** What the coordinator remembers. It speaks SQL and decides nothing. */
 export class Store {
@@ -129,6 +133,22 @@ export class Store {
 
   async forgetKeys(ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#db.deleteFrom("join_key").where("id", "in", ids).execute();
+  }
+
+  /** Relays that were added while the coordinator ran. */
+  async relays(): Promise<RemoteRelay[]> {
+    const row = await this.#db.selectFrom("setting").select("value").where("name", "=", RELAYS).executeTakeFirst();
+    if (row === undefined) return [];
+    return parseWith(z.array(remoteRelay), tryJson(row.value), "the store's list of relays", "store-unusable");
+  }
+
+  async keepRelays(relays: readonly RemoteRelay[]): Promise<void> {
+    const value = JSON.stringify(relays);
+    await this.#db
+      .insertInto("setting")
+      .values({ name: RELAYS, value })
+      .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
+      .execute();
   }
 
   async close(): Promise<void> {

@@ -1,3 +1,4 @@
+import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import { REFUSALS, type ToDevice } from "../wire/control.js";
@@ -26,6 +27,10 @@ export type Told = { readonly peers: number; readonly confirmed: number; readonl
 export class Switchboard {
   readonly #parts: SwitchboardParts;
   readonly #links = new Map<string, Link>();
+  /** Who answers to a WireGuard key now: the ids of connected devices. */
+  readonly #byKey = new Map<Key, string>();
+  /** What went from device to device through us since the start. */
+  readonly calls = { forwarded: 0, bytes: 0 };
   /** A peer as JSON, as long as its device and presence are the same. */
   readonly #texts = new Map<string, { device: Device; online: boolean; text: string }>();
   #version = 0;
@@ -55,6 +60,8 @@ export class Switchboard {
     }
     const before = this.#links.get(link.deviceId);
     this.#links.set(link.deviceId, link);
+    if (before !== undefined) this.#forgetKey(link.deviceId);
+    this.#byKey.set(device.publicKey, link.deviceId);
     before?.close();
     this.changed();
   }
@@ -63,8 +70,27 @@ export class Switchboard {
   leave(link: Link): boolean {
     if (this.#links.get(link.deviceId) !== link) return false;
     this.#links.delete(link.deviceId);
+    this.#forgetKey(link.deviceId);
     this.changed();
     return true;
+  }
+
+  /** Hands a sealed probe to the connected holder of a key, unread; dropped where the two may not know one another. */
+  call(fromId: string, to: Key, probe: string): void {
+    const { devices } = this.#parts;
+    const toId = this.#byKey.get(to);
+    const link = toId === undefined ? undefined : this.#links.get(toId);
+    const [caller, called] = [devices.get(fromId), devices.get(toId ?? "")];
+    if (link === undefined || caller === undefined || called === undefined || !mayKnow(caller, called)) return;
+    if (!link.pass({ type: "call", from: caller.publicKey, probe })) return;
+    this.calls.forwarded++;
+    this.calls.bytes += probe.length;
+  }
+
+  /** The map's relays are others than before, and with them the peers' homes. */
+  relaysChanged(): void {
+    this.#texts.clear();
+    this.changed();
   }
 
   /**
@@ -85,6 +111,7 @@ export class Switchboard {
     const startedAt = clock.now();
     const link = this.#links.get(deviceId);
     this.#links.delete(deviceId);
+    this.#forgetKey(deviceId);
     this.#texts.delete(deviceId);
     this.#version++;
     const version = this.#version;
@@ -106,6 +133,12 @@ export class Switchboard {
     this.#over.abort();
     for (const link of this.#links.values()) link.close();
     this.#links.clear();
+    this.#byKey.clear();
+  }
+
+  /** A walk over some thousand keys at most, and devices come and go seldom. */
+  #forgetKey(deviceId: string): void {
+    for (const [key, id] of this.#byKey) if (id === deviceId) this.#byKey.delete(key);
   }
 
   async #flushLater(): Promise<void> {

@@ -24,27 +24,30 @@ const devicesAnswer = z.object({ devices: z.array(deviceInfo) });
 const problem = z.object({ code: z.string(), detail: z.string().optional(), title: z.string().optional() });
 const CALL_TIMEOUT_MS = 15_000;
 
-/** The coordinator of a container, through its admin socket: needs no token and no network but SSH. */
+/** One request to the admin socket of the machine's coordinator: needs no token and no network but SSH. */
+export async function callOverSsh(ssh: Ssh, method: string, path: string, body?: unknown): Promise<unknown> {
+  const ran = await ssh.run(["node", "/opt/exitnode/coordinator.js", "call", method, `${API_PREFIX}${path}`], {
+    timeoutMs: CALL_TIMEOUT_MS,
+    env: { EXITNODE_RUN: "/run/exitnode-coordinator" },
+    ...(body === undefined ? {} : { input: JSON.stringify(body) }),
+  });
+  if (ran.exitCode === 0) return tryJson(ran.stdout);
+  const refused = problem.safeParse(tryJson(ran.stdout));
+  if (refused.success)
+    throw new Failure(refused.data.code, refused.data.detail ?? refused.data.title ?? refused.data.code);
+  // Only stderr: an answer may hold a join key.
+  throw new Failure(
+    "coordinator-unreachable",
+    `the coordinator did not answer ${method} ${path}: ${ran.stderr.trim().slice(-300)}`,
+    {
+      advice: "exitnode logs NAME --unit coordinator",
+    },
+  );
+}
+
+/** The coordinator of a container. */
 export function adminOverSsh(ssh: Ssh): Admin {
-  const call = async (method: string, path: string, body?: unknown): Promise<unknown> => {
-    const ran = await ssh.run(["node", "/opt/exitnode/coordinator.js", "call", method, `${API_PREFIX}${path}`], {
-      timeoutMs: CALL_TIMEOUT_MS,
-      env: { EXITNODE_RUN: "/run/exitnode-coordinator" },
-      ...(body === undefined ? {} : { input: JSON.stringify(body) }),
-    });
-    if (ran.exitCode === 0) return tryJson(ran.stdout);
-    const refused = problem.safeParse(tryJson(ran.stdout));
-    if (refused.success)
-      throw new Failure(refused.data.code, refused.data.detail ?? refused.data.title ?? refused.data.code);
-    // Only stderr: an answer may hold a join key.
-    throw new Failure(
-      "coordinator-unreachable",
-      `the coordinator did not answer ${method} ${path}: ${ran.stderr.trim().slice(-300)}`,
-      {
-        advice: "exitnode logs NAME --unit coordinator",
-      },
-    );
-  };
+  const call = (method: string, path: string, body?: unknown): Promise<unknown> => callOverSsh(ssh, method, path, body);
   return {
     createKey: async (request) =>
       parseWith(createdKey, await call("POST", "/keys", request), "the coordinator's answer"),

@@ -34,7 +34,8 @@ export const PENDING_PATH = "/var/lib/exitnode-provision/pending";
 export const JOIN_KEY_PATH = "/var/lib/exitnode/join.key";
 const MAP_PATH = "/var/lib/exitnode/map.json";
 export const OBSERVED_UNITS = ["ssh", "nftables", "exitnode-agent", "exitnode-coordinator"] as const;
-const MARK = "#exn-section#";
+/** Begins a section, with its name. */
+export const SECTION_MARK = "#exn-section#";
 
 export type Look = {
   readonly paths: readonly string[];
@@ -44,7 +45,7 @@ export type Look = {
 
 /** Run by `sh -s`; the parts that start a program of Node run beside the rest. */
 export function observationScript(look: Look): string {
-  const section = (name: string): string => `printf '%s %s\\n' '${MARK}' ${name}`;
+  const section = (name: string): string => `printf '%s %s\\n' '${SECTION_MARK}' ${name}`;
   const keys = look.sysctlKeys.map((key) => `'/proc/sys/${sysctlPath(key)}'`).join(" ");
   return [
     "export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -105,15 +106,21 @@ Promise.all([first(4), first(6)]).then(([ipv4, ipv6]) => { console.log(JSON.stri
 
 const outside = z.object({ ipv4: z.string().optional(), ipv6: z.string().optional() });
 
-export function parseObservation(text: string): Inside {
+/** The lines of each section of an observation. */
+export function sectionsOf(text: string): Map<string, string[]> {
   const sections = new Map<string, string[]>();
   let lines: string[] = [];
   for (const line of text.split("\n")) {
-    if (line.startsWith(`${MARK} `)) {
+    if (line.startsWith(`${SECTION_MARK} `)) {
       lines = [];
-      sections.set(line.slice(MARK.length + 1), lines);
+      sections.set(line.slice(SECTION_MARK.length + 1), lines);
     } else if (line !== "") lines.push(line);
   }
+  return sections;
+}
+
+export function parseObservation(text: string): Inside {
+  const sections = sectionsOf(text);
   const of = (name: string): string[] => sections.get(name) ?? [];
   const sums = new Map(of("sums").map((line) => [line.slice(66), line.slice(0, 64)]));
   const json = (name: string): unknown => tryJson(of(name).join("\n"));

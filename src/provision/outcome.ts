@@ -48,6 +48,14 @@ export function exitNodeFacts(view: View): ExitNodeFacts {
   };
 }
 
+/** What a router in front of the exit node should hand on, in words; nothing when nobody in front of it is known of. */
+export function forwardAdvice(view: View): string | undefined {
+  const { address, publicAddress } = exitNodeFacts(view);
+  if (publicAddress === undefined || address === undefined) return undefined;
+  const ports = view.ownCoordinator ? "udp/51820, udp/3478 and tcp/443" : "udp/51820";
+  return `forward ${ports} of ${publicAddress} to ${address} on your router`;
+}
+
 export type CoordinatorOutcome = {
   readonly urls: readonly string[];
   readonly publicKey: string;

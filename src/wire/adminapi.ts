@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { remoteRelay } from "./coordinatorconfig.js";
 import { deviceName, ip, role } from "./schema.js";
 
 /**
@@ -12,6 +13,9 @@ import { deviceName, ip, role } from "./schema.js";
  *   GET    /api/v1/devices             → { devices: deviceInfo[] }
  *   POST   /api/v1/devices/:id/revoke  (id or name) → deviceInfo; connected peers have been told when it answers
  *   DELETE /api/v1/devices/:id         forgets it: revokes first, frees the name
+ *   GET    /api/v1/relays              → { relays: relayInfo[] }
+ *   PUT    /api/v1/relays/:name        remoteRelay without its name → relayInfo
+ *   DELETE /api/v1/relays/:name
  */
 export const API_PREFIX = "/api/v1";
 
@@ -24,6 +28,13 @@ export const coordinatorStatus = z.object({
   devices: z.number().int(),
   online: z.number().int(),
   startedAtMs: z.number(),
+  /** Public half of the key that signs admissions: what a relay is told to serve. Older coordinators have none. */
+  admissionKey: z.string().optional(),
+  /** How many relays are in the map, the one beside the coordinator included. */
+  relays: z.number().int().default(0),
+  /** Since the start: what went from device to device through the coordinator, in calls and in bytes of probes. */
+  forwardedCalls: z.number().int().default(0),
+  forwardedCallBytes: z.number().int().default(0),
 });
 export type CoordinatorStatus = z.infer<typeof coordinatorStatus>;
 
@@ -61,12 +72,35 @@ export const deviceInfo = z.object({
   addresses: z.array(ip),
   routes: z.array(z.string()),
   endpoints: z.array(z.string()),
+  homeRelay: z.string().optional(),
   online: z.boolean(),
   agentVersion: z.string(),
   createdAtMs: z.number(),
   lastSeenAtMs: z.number().optional(),
   revokedAtMs: z.number().optional(),
   /** In the answer to a revocation: the connected peers, how many confirmed the new map, and within what time. */
-  told: z.object({ peers: z.number(), confirmed: z.number(), tookMs: z.number() }).optional(),
+  told: z
+    .object({
+      peers: z.number(),
+      confirmed: z.number(),
+      tookMs: z.number(),
+      /** The relays that were told, and the names of those that have not confirmed: they are told again and again. */
+      relays: z.object({ asked: z.number(), confirmed: z.number(), silent: z.array(z.string()) }).optional(),
+    })
+    .optional(),
 });
 export type DeviceInfo = z.infer<typeof deviceInfo>;
+
+/** The body that adds a relay, whose name is in the path. */
+export const relayRequest = remoteRelay.omit({ name: true });
+
+export const relayInfo = z.object({
+  name: z.string(),
+  url: z.string(),
+  relayKey: z.string(),
+  stunPort: z.number().int(),
+  /** own: beside the coordinator; configured: from its file; added: through this API, which alone can remove it. */
+  kind: z.enum(["own", "configured", "added"]),
+  tlsFingerprint: z.string().optional(),
+});
+export type RelayInfo = z.infer<typeof relayInfo>;

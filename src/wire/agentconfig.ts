@@ -21,6 +21,8 @@ export const agentConfig = z.strictObject({
   dataPlane: z.enum(["auto", "kernel", "userspace"]).default("auto"),
   /** The port of this device that a router forwards from its public address; then that address is a candidate. */
   forwardedPort: z.number().int().min(1).max(65_535).optional(),
+  /** Whether the home router is asked for a port (PCP, NAT-PMP, UPnP); it is, unless this says no. */
+  portMapping: z.boolean().optional(),
   /** Services that answer a GET with the caller's address in plain text; asked over IPv4 and IPv6. */
   whoami: z.array(z.url()).max(8).default([]),
 });

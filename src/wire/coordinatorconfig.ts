@@ -1,5 +1,28 @@
 import * as z from "zod";
-import { cidr } from "./schema.js";
+import { RELAYS_MAX } from "./map.js";
+import { cidr, deviceName, key } from "./schema.js";
+
+/** The name and id of the relay beside the coordinator. */
+export const OWN_RELAY = "coordinator";
+/** One place in the map is the own relay's. */
+export const REMOTE_RELAYS_MAX = RELAYS_MAX - 1;
+
+/** In configurations and the administration API: a relay on another machine. */
+export const remoteRelay = z.strictObject({
+  /** Also its id: devices name their home relay by it. */
+  name: deviceName.refine((name) => name !== OWN_RELAY, "is what the relay beside the coordinator is called"),
+  url: z.url({ protocol: /^https$/ }).max(256),
+  /** Its Noise key: proves it to devices. */
+  relayKey: key,
+  /** 0: it answers no STUN. */
+  stunPort: z.number().int().min(0).max(65_535).default(3_478),
+  /** Pins who confirms revocations; without it, whoever has the address may. */
+  tlsFingerprint: z
+    .string()
+    .regex(/^(?:[0-9A-F]{2}:){31}[0-9A-F]{2}$/, "must be 32 hex pairs with colons")
+    .optional(),
+});
+export type RemoteRelay = z.infer<typeof remoteRelay>;
 
 /** /etc/exitnode/coordinator.yaml. */
 export const coordinatorConfig = z.strictObject({
@@ -17,6 +40,12 @@ export const coordinatorConfig = z.strictObject({
   whoami: z.array(z.url()).max(8).default([]),
   /** Lower-case hex SHA-256 of the admin token (32 random bytes, base64url). */
   adminTokenSha256: z.string().regex(/^[0-9a-f]{64}$/),
+  /** The relay beside the coordinator, on its port, and STUN over UDP; 0 answers none. */
+  relay: z
+    .strictObject({ enabled: z.boolean().default(true), stunPort: z.number().int().min(0).max(65_535).default(3_478) })
+    .prefault({}),
+  /** Relays on other machines, besides those that an administrator added while it ran. */
+  relays: z.array(remoteRelay).max(REMOTE_RELAYS_MAX).default([]),
 });
 export type CoordinatorConfig = z.infer<typeof coordinatorConfig>;
 
@@ -25,6 +54,8 @@ export const COORDINATOR_FILES = {
   config: "coordinator.yaml", // etc
   store: "coordinator.db", // var
   noiseKey: "noise.key", // var, mode 0600
+  admissionKey: "admission.key", // var, mode 0600: Ed25519, signs what relays believe
+  relayKey: "relay.key", // var, mode 0600: the relay's beside
   tlsKey: "tls.key", // var, mode 0600
   tlsCertificate: "tls.crt", // var
   adminSocket: "admin.sock", // run

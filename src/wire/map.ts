@@ -15,6 +15,8 @@ export const mapRelay = z.object({
   name: z.string().min(1).max(64),
   /** https://host:port */
   url: z.url().max(256),
+  /** Every way to it, where there are several, as inside and outside of a home; `url` is the one for strangers. */
+  urls: z.array(z.url().max(256)).max(8).optional(),
   /** Its Noise key: whatever is in between cannot stand in for it. */
   relayKey: key,
   /** 0: it answers no STUN. */

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControlClient, type ControlState, type Hello } from "../../src/agent/control.js";
+import { openRelayBeside } from "../../src/cli/relaybeside.js";
 import { type Coordinator, type CoordinatorWant, startCoordinator } from "../../src/coordinator/coordinator.js";
 import { toHex, utf8 } from "../../src/kit/bytes.js";
 import { type KeyPair, keyPairOf } from "../../src/kit/crypto.js";
@@ -10,12 +11,14 @@ import { keyOf } from "../../src/kit/key.js";
 import { sha256 } from "../../src/kit/sha256.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { localFiles } from "../../src/sys/files.js";
+import { openHttps } from "../../src/sys/https.js";
 import { serveHttps, serveUnix } from "../../src/sys/httpserver.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { openSqlite } from "../../src/sys/sqlite.js";
 import { keepTlsIdentity } from "../../src/sys/tls.js";
 import { dialWebSocket } from "../../src/sys/websocket.js";
 import type { CreatedKey, KeyRequest } from "../../src/wire/adminapi.js";
+import type { RemoteRelay } from "../../src/wire/coordinatorconfig.js";
 import { decodeJoinKey } from "../../src/wire/joinkey.js";
 import type { NetworkMap } from "../../src/wire/map.js";
 
@@ -35,7 +38,9 @@ export type Bench = {
   close(): Promise<void>;
 };
 
-export async function openBench(): Promise<Bench> {
+export type BenchOptions = { readonly stunPort?: number; readonly relays?: readonly RemoteRelay[] };
+
+export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), "exn-co-"));
   let skewMs = 0;
   const start = (port: number): Promise<Coordinator> => {
@@ -46,6 +51,8 @@ export async function openBench(): Promise<Bench> {
       mtu: 1280,
       whoami: [],
       adminTokenSha256: toHex(sha256(utf8(ADMIN_TOKEN))),
+      relay: { enabled: true, stunPort: options.stunPort ?? 0 },
+      relays: [...(options.relays ?? [])],
     };
     return startCoordinator(
       {
@@ -56,6 +63,8 @@ export async function openBench(): Promise<Bench> {
         keepTlsIdentity,
         serveHttps,
         serveUnix,
+        https: openHttps(),
+        openRelay: openRelayBeside,
         version: "test",
       },
       want,

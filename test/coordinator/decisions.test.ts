@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { nextAddresses, ulaPrefix } from "../../src/coordinator/addresses.js";
-import { admit, freeName, type Hello, type Network } from "../../src/coordinator/admission.js";
 import type { Device } from "../../src/coordinator/device.js";
 import { usableEndpoints } from "../../src/coordinator/endpoints.js";
+import { admit, freeName, type Hello, type Network } from "../../src/coordinator/entrance.js";
 import { forgettableKeys, KEYS_MAX, keyState, type StoredKey } from "../../src/coordinator/joinkeys.js";
 import { ATTEMPTS_MAX, LOCKOUT_MS, Lockout } from "../../src/coordinator/lockout.js";
 import { encodeMap, mayKnow, peerOf } from "../../src/coordinator/netmap.js";
@@ -239,7 +239,7 @@ test("a name with a number stays a DNS label", () => {
 });
 
 test("the map's text is the map, whole", () => {
-  const facts = { ranges: [range, ula], mtu: 1280, whoami: ["https://ip.example/"] };
+  const facts = { ranges: [range, ula], mtu: 1280, whoami: ["https://ip.example/"], relays: [] };
   const [self, other] = [
     device("laptop"),
     device("home", { role: "exit-node", report: { ...report, routes: ["0.0.0.0/0"] as Cidr[] } }),

@@ -9,7 +9,7 @@ import { keyRefusal, type StoredKey } from "./joinkeys.js";
 export type Hello = Extract<ToCoordinator, { type: "hello" }>;
 
 /** Who is let in, as whom. */
-export type Admission =
+export type Entrance =
   | { readonly kind: "refused"; readonly code: Refusal }
   /** A machine that is a member already, with what it now says of itself. */
   | { readonly kind: "known"; readonly device: Device }
@@ -31,7 +31,7 @@ export function admit(
   joinKey: StoredKey | undefined,
   id: string,
   now: Millis,
-): Admission {
+): Entrance {
   if (hello.version !== CONTROL_VERSION) return refuse("version-unsupported");
   const known = network.devices.find((device) => device.machineKey === machineKey);
   if (known?.revokedAtMs !== undefined) return refuse("device-revoked");
@@ -98,4 +98,4 @@ export function freeName(wanted: string, taken: ReadonlySet<string>): string {
   }
 }
 
-const refuse = (code: Refusal): Admission => ({ kind: "refused", code });
+const refuse = (code: Refusal): Entrance => ({ kind: "refused", code });

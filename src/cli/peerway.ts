@@ -1,0 +1,25 @@
+import type { AgentStatus, PingAnswer } from "../wire/agentsocket.js";
+
+/** The way to a peer in words, the same ones in every command. */
+
+type Way = Pick<PingAnswer, "path" | "endpoint" | "relay">;
+
+/** "direct to 203.0.113.77:51820", "relayed through vps", "looking for a way, through vps meanwhile". */
+export function describeWay({ path, endpoint, relay }: Way): string {
+  switch (path) {
+    case "direct":
+      return endpoint === undefined ? "direct" : `direct to ${endpoint}`;
+    case "relayed":
+      return relay === undefined ? "not reached: no relay takes its datagrams" : `relayed through ${relay}`;
+    case "searching":
+      return relay === undefined ? "looking for a way" : `looking for a direct way, through ${relay} meanwhile`;
+  }
+}
+
+/** The reason for the relay and what would help, as two lines; none for a path that is not relayed. */
+export function explainWay({ why }: Pick<PingAnswer, "why">): string[] {
+  return why === undefined ? [] : [why.words, `→ ${why.help}`];
+}
+
+export const peerNamed = (status: AgentStatus, name: string): AgentStatus["peers"][number] | undefined =>
+  status.peers.find((peer) => peer.name === name);

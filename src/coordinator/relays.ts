@@ -1,0 +1,237 @@
+import { Failure } from "../kit/failure.js";
+import { isPrivate, tryIp } from "../kit/ip.js";
+import type { Key } from "../kit/key.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import type { Clock } from "../sys/clock.js";
+import type { Https } from "../sys/https.js";
+import type { Log } from "../sys/log.js";
+import type { Random } from "../sys/random.js";
+import type { Streams } from "../sys/streamserver.js";
+import type { RelayInfo } from "../wire/adminapi.js";
+import { ADMISSION_LIFETIME_MS, issueRevocation, REVOCATION_NONCE_BYTES } from "../wire/admission.js";
+import { OWN_RELAY, REMOTE_RELAYS_MAX, type RemoteRelay } from "../wire/coordinatorconfig.js";
+import type { MapRelay } from "../wire/map.js";
+import { REVOKE_PATH } from "../wire/relay.js";
+import type { Store } from "./store.js";
+
+/** A relay that lives on the coordinator's own port. It knows the admission key's public half and nothing else of us. */
+export interface RelayBeside {
+  /** Its Noise key. */
+  readonly publicKey: Key;
+  /** 0: it answers no STUN. */
+  readonly stunPort: number;
+  readonly streams: Streams;
+  readonly connectionsMax: number;
+  /** Ends every connection of the device now. */
+  revoke(machineKey: Key): void;
+  close(): Promise<void>;
+}
+
+export type RelaysParts = {
+  readonly own: RelayBeside | undefined;
+  /** How devices reach the coordinator, and so the relay beside it. */
+  readonly urls: readonly string[];
+  readonly configured: readonly RemoteRelay[];
+  readonly store: Pick<Store, "relays" | "keepRelays">;
+  /** The seed of the admission key. */
+  readonly signingKey: Uint8Array;
+  readonly https: Https;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log?: Log;
+};
+
+export type RelaysTold = { readonly asked: number; readonly confirmed: number; readonly silent: string[] };
+
+/** How long a revocation's answer waits for other machines' relays to confirm. */
+export const REVOKE_WAIT_MS: Millis = 4 * SECOND;
+/** One attempt to tell one relay. */
+export const REVOKE_ATTEMPT_MS: Millis = 2 * SECOND;
+const PAUSE_MIN_MS: Millis = 250;
+const PAUSE_MAX_MS: Millis = 30 * SECOND;
+/** Relays that are still to be told of something; beyond, one is told once, and its admissions' end does the rest. */
+export const TELLINGS_MAX = 256;
+
+/** The network's relays: what is in the map, and who hears of a revocation. */
+export class Relays {
+  readonly #parts: RelaysParts;
+  #added: readonly RemoteRelay[];
+  #map: readonly MapRelay[] = [];
+  #tellings = 0;
+  readonly #over = new AbortController();
+
+  private constructor(parts: RelaysParts, added: readonly RemoteRelay[]) {
+    this.#parts = parts;
+    this.#added = added;
+    this.#map = this.#mapNow();
+  }
+
+  static async open(parts: RelaysParts): Promise<Relays> {
+    return new Relays(parts, await parts.store.relays());
+  }
+
+  /** As devices are told: the own one first. The same list until it changes. */
+  get map(): readonly MapRelay[] {
+    return this.#map;
+  }
+
+  describe(): RelayInfo[] {
+    const configured = new Set(this.#parts.configured.map(({ name }) => name));
+    const remote = new Map(this.#remote().map((relay) => [relay.name, relay]));
+    return this.#map.map(({ id, name, url, relayKey, stunPort }) => {
+      const tlsFingerprint = remote.get(name)?.tlsFingerprint;
+      const kind = id === OWN_RELAY ? "own" : configured.has(name) ? "configured" : "added";
+      return { name, url, relayKey, stunPort, kind, ...(tlsFingerprint === undefined ? {} : { tlsFingerprint }) };
+    });
+  }
+
+  /** Adds it or replaces the one of its name; false when it was there already, exactly so. */
+  async add(relay: RemoteRelay): Promise<boolean> {
+    const before = this.#remote().find(({ name }) => name === relay.name);
+    if (before !== undefined && sameRelay(before, relay)) return false;
+    this.#refuseConfigured(relay.name);
+    const others = this.#added.filter(({ name }) => name !== relay.name);
+    if (this.#parts.configured.length + others.length >= REMOTE_RELAYS_MAX)
+      throw new Failure("relays-full", `the map holds ${REMOTE_RELAYS_MAX} relays of other machines already`, {
+        advice: "exitnode relay list, then: exitnode relay remove <name>",
+      });
+    await this.#keep([...others, relay]);
+    return true;
+  }
+
+  async remove(name: string): Promise<void> {
+    this.#refuseConfigured(name);
+    const left = this.#added.filter((relay) => relay.name !== name);
+    if (left.length === this.#added.length)
+      throw new Failure("relay-unknown", `no relay that could be removed is called "${name}"`, {
+        advice: "exitnode relay list",
+      });
+    await this.#keep(left);
+  }
+
+  /**
+   * Shuts a device out of every relay: the own one at once, the others by a signed word. One that does not confirm is
+   * told again until the device's last admission has run out by itself.
+   */
+  async revoke(machineKey: Key): Promise<RelaysTold> {
+    const { own, clock } = this.#parts;
+    own?.revoke(machineKey);
+    const remote = this.#remote();
+    const confirmed = new Set<string>();
+    const deadline = new AbortController();
+    await Promise.race([
+      Promise.all(
+        remote.map(async (relay) => {
+          if (await this.#tell(relay, machineKey)) confirmed.add(relay.name);
+        }),
+      ),
+      clock.sleep(REVOKE_WAIT_MS, deadline.signal).catch(() => undefined),
+    ]);
+    deadline.abort();
+    const mine = own === undefined ? 0 : 1;
+    return {
+      asked: mine + remote.length,
+      confirmed: mine + confirmed.size,
+      silent: remote.filter(({ name }) => !confirmed.has(name)).map(({ name }) => name),
+    };
+  }
+
+  /** After a restart the relay beside has forgotten whom it shut out: admissions from before may still be good. */
+  recall(revoked: Iterable<{ readonly machineKey: Key; readonly revokedAtMs?: Millis }>): void {
+    const since = this.#parts.clock.wall() - ADMISSION_LIFETIME_MS;
+    for (const { machineKey, revokedAtMs } of revoked)
+      if (revokedAtMs !== undefined && revokedAtMs >= since) this.#parts.own?.revoke(machineKey);
+  }
+
+  async close(): Promise<void> {
+    this.#over.abort();
+    await this.#parts.own?.close();
+  }
+
+  async #tell(relay: RemoteRelay, machineKey: Key): Promise<boolean> {
+    const { clock, log } = this.#parts;
+    const until = clock.now() + ADMISSION_LIFETIME_MS;
+    const patient = this.#tellings < TELLINGS_MAX;
+    this.#tellings++;
+    try {
+      for (let pauseMs = PAUSE_MIN_MS; ; pauseMs = Math.min(PAUSE_MAX_MS, 2 * pauseMs)) {
+        const trouble = await this.#tellOnce(relay, machineKey);
+        if (trouble === undefined) return true;
+        log?.warn("a relay did not confirm a revocation", { relay: relay.name, reason: trouble });
+        if (!patient || clock.now() + pauseMs >= until || this.#over.signal.aborted) return false;
+        await clock.sleep(pauseMs, this.#over.signal).catch(() => undefined);
+      }
+    } finally {
+      this.#tellings--;
+    }
+  }
+
+  /** Undefined when it confirmed, otherwise why not. Each attempt is signed anew: a relay takes a nonce only once. */
+  async #tellOnce(relay: RemoteRelay, machineKey: Key): Promise<string | undefined> {
+    const { https, clock, random, signingKey } = this.#parts;
+    const { signal } = this.#over;
+    try {
+      const fingerprint =
+        relay.tlsFingerprint ?? (await https.peerFingerprint(relay.url, { deadlineMs: REVOKE_ATTEMPT_MS, signal }));
+      const token = issueRevocation(signingKey, machineKey, random(REVOCATION_NONCE_BYTES), clock.wall());
+      const { status } = await https.request({
+        method: "POST",
+        url: new URL(REVOKE_PATH, relay.url).href,
+        fingerprint,
+        headers: { "content-type": "application/octet-stream" },
+        body: [token],
+        deadlineMs: REVOKE_ATTEMPT_MS,
+        signal,
+        responseBytesMax: 1_024,
+      });
+      return status === 204 ? undefined : `it answered HTTP ${status}`;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  #remote(): RemoteRelay[] {
+    const { configured } = this.#parts;
+    const named = new Set(configured.map(({ name }) => name));
+    return [...configured, ...this.#added.filter(({ name }) => !named.has(name))].slice(0, REMOTE_RELAYS_MAX);
+  }
+
+  async #keep(added: readonly RemoteRelay[]): Promise<void> {
+    await this.#parts.store.keepRelays(added);
+    this.#added = added;
+    this.#map = this.#mapNow();
+  }
+
+  #mapNow(): MapRelay[] {
+    const { own, urls } = this.#parts;
+    const remote = this.#remote().map(
+      ({ name, url, relayKey, stunPort }): MapRelay => ({ id: name, name, url, relayKey, stunPort }),
+    );
+    return own === undefined ? remote : [ownRelay(own, urls), ...remote];
+  }
+
+  #refuseConfigured(name: string): void {
+    if (this.#parts.configured.some((relay) => relay.name === name))
+      throw new Failure("relay-configured", `the relay "${name}" stands in the coordinator's own file`, {
+        advice: "change it there, under relays: in coordinator.yaml",
+      });
+  }
+}
+
+/** One relay with several addresses: strangers dial the first public one, who is in the home may try the others. */
+function ownRelay({ publicKey, stunPort }: RelayBeside, urls: readonly string[]): MapRelay {
+  const url = urls.find((one) => !isHome(one)) ?? urls[0] ?? "";
+  const relay = { id: OWN_RELAY, name: OWN_RELAY, url, relayKey: publicKey, stunPort };
+  return urls.length < 2 ? relay : { ...relay, urls: [url, ...urls.filter((one) => one !== url)] };
+}
+
+function isHome(url: string): boolean {
+  const ip = tryIp(new URL(url).hostname.replace(/^\[|\]$/g, ""));
+  return ip !== undefined && isPrivate(ip);
+}
+
+const sameRelay = (left: RemoteRelay, right: RemoteRelay): boolean =>
+  left.url === right.url &&
+  left.relayKey === right.relayKey &&
+  left.stunPort === right.stunPort &&
+  left.tlsFingerprint === right.tlsFingerprint;
