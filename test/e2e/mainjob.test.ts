@@ -105,7 +105,7 @@ describe("inside the container", () => {
     assert.equal(await insideLine("nft", "list", "tables"), "table inet exitnode");
   });
 
-  test("only WireGuard, the coordinator, SSH and the DHCP client listen", async () => {
+  test("only WireGuard, the coordinator, STUN, SSH and the DHCP client listen", async () => {
     const listening = await world.inside(vmid, "ss", "-H", "-lntu");
     const ports = listening
       .trim()
@@ -114,7 +114,7 @@ describe("inside the container", () => {
         const [protocol = "", , , , local = ""] = line.split(/\s+/);
         return `${protocol}/${local.slice(local.lastIndexOf(":") + 1)}`;
       });
-    const expected = new Set(["udp/51820", "tcp/443", "tcp/22", "udp/68", "udp/546"]);
+    const expected = new Set(["udp/51820", "udp/3478", "tcp/443", "tcp/22", "udp/68", "udp/546"]);
     assert.deepEqual(
       [...new Set(ports)].filter((port) => !expected.has(port)),
       [],
