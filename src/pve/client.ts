@@ -2,7 +2,9 @@ import { proxmoxApi } from "proxmox-api";
 import { Failure } from "../kit/failure.js";
 import { accessCalls } from "./access.js";
 import { type Engine, type EngineParts, type Login, openEngine } from "./engine.js";
+import * as guestReplies from "./guestreplies.js";
 import type { PveGuests, PveHost, PveParams } from "./guests.js";
+import { type PveRecovery, recoveryCalls } from "./recovery.js";
 import * as replies from "./replies.js";
 import { taskLog, waitTask } from "./tasks.js";
 import { upload } from "./upload.js";
@@ -11,12 +13,13 @@ import { upload } from "./upload.js";
  * A Proxmox VE host over HTTPS: proxmox-api's tree for what it knows, `engine.call` for what is newer than its
  * types (they are of Proxmox VE 8) or takes free parameters.
  */
-export function connectPve(parts: EngineParts, login: Login): PveHost {
+export function connectPve(parts: EngineParts, login: Login): PveHost & PveRecovery {
   const engine = openEngine(parts, login);
   const api = proxmoxApi(engine);
   return {
     ...guestCalls(engine),
     ...accessCalls(engine),
+    ...recoveryCalls(engine),
     version: async () => replies.versionReply(await api.version.$get()),
     nodes: async () => replies.nodesReply(await api.nodes.$get()),
     nodeStatus: async (node) => replies.nodeStatusReply(await api.nodes.$(node).status.$get()),
@@ -33,10 +36,10 @@ export function connectPve(parts: EngineParts, login: Login): PveHost {
       return new Map(each);
     },
     templates: async (node, storage) =>
-      replies.volumesReply(await api.nodes.$(node).storage.$(storage).content.$get({ content: "vztmpl" })),
+      guestReplies.volumesReply(await api.nodes.$(node).storage.$(storage).content.$get({ content: "vztmpl" })),
     async backups(node, storage, vmid) {
       const listed = await api.nodes.$(node).storage.$(storage).content.$get({ content: "backup", vmid });
-      return replies.volumesReply(listed).sort((left, right) => right.createdAtSeconds - left.createdAtSeconds);
+      return guestReplies.volumesReply(listed).sort((left, right) => right.createdAtSeconds - left.createdAtSeconds);
     },
     pools: async () => replies.poolsReply(await api.pools.$get()),
     packages: async (node) => replies.packagesReply(await api.nodes.$(node).apt.versions.$get()),
@@ -64,13 +67,13 @@ function guestCalls(engine: Engine): PveGuests {
     replies.upidReply(await engine.call("POST", ["nodes", node, ...path], params));
   return {
     nextVmid: async () => replies.vmidReply(await api.cluster.nextid.$get()),
-    guests: async () => replies.guestsReply(await api.cluster.resources.$get({ type: "vm" })),
+    guests: async () => guestReplies.guestsReply(await api.cluster.resources.$get({ type: "vm" })),
     config: (node, vmid) =>
       unlessUnknown(async () => replies.configReply(await engine.call("GET", ["nodes", node, "lxc", vmid, "config"]))),
     status: (node, vmid) =>
-      unlessUnknown(async () => replies.statusReply(await api.nodes.$(node).lxc.$(vmid).status.current.$get())),
+      unlessUnknown(async () => guestReplies.statusReply(await api.nodes.$(node).lxc.$(vmid).status.current.$get())),
     interfaces: async (node, vmid) =>
-      replies.interfacesReply(await engine.call("GET", ["nodes", node, "lxc", vmid, "interfaces"])),
+      guestReplies.interfacesReply(await engine.call("GET", ["nodes", node, "lxc", vmid, "interfaces"])),
     create: (node, params) => begun(node, ["lxc"], params),
     start: (node, vmid) => begun(node, ["lxc", vmid, "status", "start"]),
     stop: (node, vmid) => begun(node, ["lxc", vmid, "status", "stop"]),
@@ -88,9 +91,11 @@ function guestCalls(engine: Engine): PveGuests {
       await engine.call("PUT", ["nodes", node, "lxc", vmid, "config"], changes);
     },
     canSnapshot: async (node, vmid) =>
-      replies.featureReply(await engine.call("GET", ["nodes", node, "lxc", vmid, "feature"], { feature: "snapshot" })),
+      guestReplies.featureReply(
+        await engine.call("GET", ["nodes", node, "lxc", vmid, "feature"], { feature: "snapshot" }),
+      ),
     snapshots: async (node, vmid) =>
-      replies.snapshotsReply(await engine.call("GET", ["nodes", node, "lxc", vmid, "snapshot"])),
+      guestReplies.snapshotsReply(await engine.call("GET", ["nodes", node, "lxc", vmid, "snapshot"])),
     snapshot: (node, vmid, snapname, description) => begun(node, ["lxc", vmid, "snapshot"], { snapname, description }),
     rollback: (node, vmid, name, start) => begun(node, ["lxc", vmid, "snapshot", name, "rollback"], { start }),
     deleteSnapshot: async (node, vmid, name) =>

@@ -51,7 +51,7 @@ export interface PveGuests {
   status(node: string, vmid: number): Promise<"running" | "stopped" | undefined>;
   /** Empty while the container is stopped; an address may be missing for some seconds after the start. */
   interfaces(node: string, vmid: number): Promise<Interface[]>;
-  /** Also restores (`restore: true`, `ostemplate` = a backup's volid). */
+  /** From a template; `restore` (recovery.ts) is the one from a backup. */
   create(node: string, params: CreateParams): Promise<Upid>;
   start(node: string, vmid: number): Promise<Upid>;
   stop(node: string, vmid: number): Promise<Upid>;
@@ -63,7 +63,7 @@ export interface PveGuests {
   /** False when a volume of the container is on a storage without snapshots. */
   canSnapshot(node: string, vmid: number): Promise<boolean>;
   /** Without the pseudo snapshot "current". */
-  snapshots(node: string, vmid: number): Promise<{ name: string; description: string }[]>;
+  snapshots(node: string, vmid: number): Promise<Snapshot[]>;
   snapshot(node: string, vmid: number, name: string, description?: string): Promise<Upid>;
   /** Stops a running container hard; `start` starts it afterwards. */
   rollback(node: string, vmid: number, name: string, start: boolean): Promise<Upid>;
@@ -112,7 +112,22 @@ export type Bridge = {
 /** path → the privileges held there; `propagates` says which of them reach below. */
 export type Permissions = ReadonlyMap<string, ReadonlyMap<string, { readonly propagates: boolean }>>;
 
-export type Volume = { readonly volid: string; readonly sizeBytes: number; readonly createdAtSeconds: number };
+export type Volume = {
+  readonly volid: string;
+  readonly sizeBytes: number;
+  readonly createdAtSeconds: number;
+  /** Of a backup: what was written beside it, and whether it may be deleted. */
+  readonly notes?: string;
+  readonly protected?: boolean;
+};
+
+export type Snapshot = {
+  readonly name: string;
+  readonly description: string;
+  readonly takenAtSeconds?: number;
+  /** The snapshot before it. */
+  readonly parent?: string;
+};
 
 export type Guest = {
   readonly vmid: number;
@@ -122,6 +137,23 @@ export type Guest = {
   readonly status: string;
   readonly tags: readonly string[];
   readonly template: boolean;
+  /** "backup", "snapshot", …: what is being done to it, or was when the host died. */
+  readonly lock?: string;
+};
+
+/** Everything of a cluster that a login may see. */
+export type Resources = {
+  readonly nodes: readonly { readonly name: string; readonly online: boolean }[];
+  readonly guests: readonly Guest[];
+  readonly storages: readonly {
+    readonly id: string;
+    readonly node: string;
+    readonly type: string;
+    readonly content: readonly string[];
+    readonly available: boolean;
+    readonly usedBytes: number;
+    readonly totalBytes: number;
+  }[];
 };
 
 export type ContainerConfig = {

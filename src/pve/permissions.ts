@@ -87,8 +87,14 @@ export function needsForCreate(plan: CreateNeeds): Need[] {
 }
 
 /** Beyond the create: what a safe upgrade uses. */
-export function needsForUpgrade(plan: { readonly pool?: string | undefined }): Need[] {
+export function needsForUpgrade(plan: {
+  readonly pool?: string | undefined;
+  readonly backupStorage?: string | undefined;
+}): Need[] {
+  const { backupStorage } = plan;
+  const space = { anyOf: ["Datastore.AllocateSpace"], purpose: "keep a backup" };
   return [
+    ...(backupStorage === undefined ? [] : [{ ...space, path: storagePath(backupStorage) }]),
     { path: guestPath(plan.pool), anyOf: ["VM.Snapshot"], purpose: "take a snapshot before an upgrade" },
     { path: guestPath(plan.pool), anyOf: ["VM.Snapshot.Rollback", "VM.Snapshot"], purpose: "go back to it" },
     { path: guestPath(plan.pool), anyOf: ["VM.Backup"], purpose: "back up where there are no snapshots" },

@@ -1,58 +1,9 @@
 import * as z from "zod";
-import { Failure } from "../kit/failure.js";
-import { type Ip, tryIp } from "../kit/ip.js";
-import type { Acl, Bridge, ContainerConfig, Guest, Interface, Permissions, Storage, Volume } from "./guests.js";
+import type { Acl, Bridge, ContainerConfig, Permissions, Storage } from "./guests.js";
+import { flag, list, needed, number, reader, text, words } from "./reader.js";
 import { parseUpid, type Upid } from "./upid.js";
 
-/**
- * What Proxmox answers, checked and put into our words. Its Perl writes numbers as strings now and then, leaves
- * fields out, and writes null for "nothing", also where a list is expected: all of that is taken.
- */
-const number = z
-  .union([
-    z.number(),
-    z
-      .string()
-      .regex(/^-?\d+(?:\.\d+)?$/)
-      .transform(Number),
-  ])
-  .nullish()
-  .transform((value) => value ?? undefined);
-const needed = z.union([
-  z.number(),
-  z
-    .string()
-    .regex(/^-?\d+$/)
-    .transform(Number),
-]);
-const flag = z
-  .union([z.boolean(), z.number(), z.string()])
-  .nullish()
-  .transform((value) => value === true || value === 1 || value === "1");
-const text = z
-  .union([z.string(), z.number().transform(String)])
-  .nullish()
-  .transform((value) => value ?? "");
-const list = <T extends z.ZodType>(item: T) =>
-  z
-    .array(item)
-    .nullish()
-    .transform((items) => items ?? []);
-const words = (separator: RegExp) => text.transform((value) => value.split(separator).filter((word) => word !== ""));
-
-function reader<T extends z.ZodType>(what: string, schema: T): (reply: unknown) => z.output<T> {
-  return (reply) => {
-    const parsed = schema.safeParse(reply);
-    if (parsed.success) return parsed.data;
-    const issue = parsed.error.issues[0];
-    const where = issue?.path.map(String).join(".") || "the whole";
-    throw new Failure(
-      "pve-reply-unexpected",
-      `the host's answer about ${what} is not understood: ${where}: ${issue?.message}`,
-    );
-  };
-}
-
+/** What Proxmox answers about hosts, storages, configurations, tasks and accounts, checked and put into our words. */
 export const ticketReply = reader(
   "the login",
   z.object({
@@ -148,17 +99,6 @@ export const permissionsReply = reader(
     ),
 );
 
-export const volumesReply = reader(
-  "the storage's content",
-  list(
-    z
-      .object({ volid: z.string(), size: number, ctime: number })
-      .transform(
-        (volume): Volume => ({ volid: volume.volid, sizeBytes: volume.size ?? 0, createdAtSeconds: volume.ctime ?? 0 }),
-      ),
-  ),
-);
-
 export const poolsReply = reader("pools", list(z.object({ poolid: z.string() }).transform(({ poolid }) => poolid)));
 
 export const packagesReply = reader(
@@ -175,16 +115,7 @@ export const packagesReply = reader(
 
 export const vmidReply = reader("the next free id", needed);
 
-export const guestsReply = reader(
-  "guests",
-  list(
-    z.object({ vmid: number, name: text, node: text, type: text, status: text, tags: words(/[;, ]/), template: flag }),
-  ).transform((guests) =>
-    guests.flatMap(({ vmid, type, ...rest }): Guest[] =>
-      vmid !== undefined && (type === "lxc" || type === "qemu") ? [{ vmid, type, ...rest }] : [],
-    ),
-  ),
-);
+export const textReply = reader("a text", z.string());
 
 export const configReply = reader(
   "the container's config",
@@ -214,48 +145,6 @@ export const configReply = reader(
 );
 /** What a container has when its config does not say. */
 const MEMORY_DEFAULT_MIB = 512;
-
-export const statusReply = reader(
-  "the container's status",
-  z.object({ status: z.enum(["running", "stopped"]) }).transform(({ status }) => status),
-);
-
-export const interfacesReply = reader(
-  "the container's interfaces",
-  list(
-    z
-      .object({
-        name: z.string(),
-        "hardware-address": text,
-        hwaddr: text,
-        "ip-addresses": list(z.object({ "ip-address": text })),
-        inet: text,
-        inet6: text,
-      })
-      .transform((one): Interface => {
-        // Proxmox before 8.4 tells only one address of each family.
-        const old = [one.inet, one.inet6].map((cidr) => cidr.replace(/\/.*$/, ""));
-        const all = one["ip-addresses"].map((address) => address["ip-address"]);
-        return {
-          name: one.name,
-          mac: (one["hardware-address"] || one.hwaddr).toUpperCase(),
-          addresses: (all.length > 0 ? all : old).map(tryIp).filter((ip): ip is Ip => ip !== undefined),
-        };
-      }),
-  ),
-);
-
-export const featureReply = reader(
-  "snapshots",
-  z.object({ hasFeature: flag }).transform(({ hasFeature }) => hasFeature),
-);
-
-export const snapshotsReply = reader(
-  "snapshots",
-  list(z.object({ name: z.string(), description: text.transform((value) => value.replace(/\n$/, "")) })).transform(
-    (snapshots) => snapshots.filter(({ name }) => name !== "current"),
-  ),
-);
 
 export const tasksReply = reader(
   "tasks",

@@ -4,8 +4,9 @@ import { HOUR, type Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import type { BodyPart } from "../sys/https.js";
 import type { Engine } from "./engine.js";
+import { volumesReply } from "./guestreplies.js";
 import type { UploadFile, UploadOptions, Volume } from "./guests.js";
-import { upidReply, volumesReply } from "./replies.js";
+import { upidReply } from "./replies.js";
 import { waitTask } from "./tasks.js";
 
 /**

@@ -10,6 +10,7 @@ import { prepareAccess } from "../../src/lab/pve/access.js";
 import { readCertificate } from "../../src/lab/pve/certificate.js";
 import { openPve, type Pve } from "../../src/lab/pve/pve.js";
 import { closePve, listenPve } from "../../src/lab/pve/server.js";
+import { LOCAL_ENTRY } from "../../src/lab/pve/storage.js";
 import { ModelRuntime } from "./pvemodel.js";
 import { type Answer, formOf, sendRaw } from "./pverequest.js";
 
@@ -39,13 +40,18 @@ type Recorded = {
   data?: Shape;
   upid?: string;
   exitstatus?: string;
+  /** Lines that the task's log holds, in this order. */
+  log?: string[];
+  /** The name of the backup that the task made. */
+  archive?: string;
+  /** The start that an earlier step asked for has ended by now. */
+  started?: 1;
 };
 type Shape = string | Shape[] | { [key: string]: Shape };
 
 /** Recorded steps that cannot come out equal here, and why. */
 const DIFFERENT: Readonly<Record<string, string>> = {
   "node network any_bridge": "shows the bridges of the machine the test runs on, which may have none",
-  "locked: clone": "the lab's Proxmox VE does not clone",
 };
 
 const recorded = JSON.parse(readFileSync("test/data/pve/exchanges.json", "utf8")) as Recorded[];
@@ -60,7 +66,8 @@ const passwords: Record<string, string> = {
 const secrets: Record<string, string> = {};
 const oldSecrets: Record<string, string> = {};
 const tickets: Record<string, { ticket: string; csrf: string }> = {};
-const upids: [recorded: string, ours: string][] = [];
+/** Tasks and backups: what they are called here and there. */
+const names: [recorded: string, ours: string][] = [];
 
 before(async () => {
   if (skip) return;
@@ -73,6 +80,7 @@ before(async () => {
   for (const path of ["etc/ssh", "root", "usr/lib/systemd"]) mkdirSync(join(tree, path), { recursive: true });
   mkdirSync(join(storageDir, "local/template/cache"), { recursive: true });
   writeFileSync(join(tree, "etc/os-release"), "ID=debian\nVERSION_ID=13\n");
+  writeFileSync(join(tree, "usr/lib/systemd/systemd"), "");
   const archive = join(storageDir, "local/template/cache/lab_13.0-1_amd64.tar.zst");
   execFileSync("tar", ["-C", tree, "-I", "zstd", "-cf", archive, "."]);
   execFileSync("chmod", ["755", folder]);
@@ -86,6 +94,7 @@ before(async () => {
     runtime,
     fingerprint: certificate.fingerprint,
     address: "127.0.0.1",
+    storages: [LOCAL_ENTRY, { id: "btr", type: "btrfs", content: ["rootdir", "images"] }],
   });
   server = await listenPve(pve, { certificate, address: "127.0.0.1", port: 0, delayMs: 0 });
 });
@@ -111,9 +120,10 @@ test("answers as the recorded Proxmox VE answered", { skip, timeout: 300_000 }, 
 
 async function ask(step: Recorded): Promise<Answer> {
   let path = step.path;
-  for (const [theirs, ours] of upids) path = path.replace(theirs, ours).replace(encode(theirs), encode(ours));
+  path = translated(path);
   // The recorded stop came long after the create that also started: here that start may still be under way.
-  if (step.verb === "POST" && path.endsWith("/status/stop") && step.status === 200) await started(path);
+  if (step.started || (step.verb === "POST" && path.endsWith("/status/stop") && step.status === 200))
+    await started(path);
   for (const until = performance.now() + 30_000; ; await delay(50)) {
     const answer = await send(step, path);
     const running = (answer.body.data as { status?: string } | null)?.status === "running";
@@ -125,6 +135,14 @@ async function started(path: string): Promise<void> {
   const vmid = Number(/lxc\/(\d+)/.exec(path)?.[1]);
   for (const until = performance.now() + 5_000; pve.runtime.running(vmid) === undefined; await delay(20))
     if (performance.now() > until) return;
+}
+
+/** With our names of tasks and backups in the place of those recorded. */
+function translated(text: string): string {
+  return names.reduce(
+    (now, [theirs, ours]) => now.replaceAll(theirs, ours).replaceAll(encode(theirs), encode(ours)),
+    text,
+  );
 }
 
 /** As the recorded client encoded: "!" stays. */
@@ -175,7 +193,7 @@ function actual(value: unknown, step: Recorded): unknown {
   if (value === "<ticket>") return tickets["root@pam"]?.ticket;
   if (step.path.endsWith("/config") && typeof value === "string" && /^[0-9a-f]{40}$/.test(value) && !/^0+$/.test(value))
     return step.label.includes("right digest") ? pve.guests.read(101).digest : value;
-  return passwords[String(value)] ?? value;
+  return passwords[String(value)] ?? (typeof value === "string" ? translated(value) : value);
 }
 
 function credentials(step: Recorded): OutgoingHttpHeaders {
@@ -206,7 +224,9 @@ function sendMultipart(step: Recorded, path: string, headers: OutgoingHttpHeader
 /** Secrets, tickets and task names of ours, for the steps that follow. */
 function learn(step: Recorded, { body }: Answer): void {
   const data = body.data;
-  if (step.upid !== undefined && typeof data === "string") upids.push([step.upid, data]);
+  if (step.upid !== undefined && typeof data === "string") names.push([step.upid, data]);
+  const archive = /'\S+\/(vzdump-lxc-[\d_-]+)\.tar/.exec(logOf(data).join("\n"))?.[1];
+  if (step.archive !== undefined && archive !== undefined) names.push([step.archive, archive]);
   if (typeof data !== "object" || data === null) return;
   const { ticket, CSRFPreventionToken, username, value, "full-tokenid": id } = data as Record<string, string>;
   if (ticket !== undefined && username !== undefined) tickets[username] = { ticket, csrf: CSRFPreventionToken ?? "" };
@@ -228,14 +248,32 @@ function differenceOf(step: Recorded, answer: Answer): string | undefined {
   if (step.total !== undefined && typeof total !== "number") return "no total";
   if (step.exitstatus !== undefined) {
     const exit = (data as Record<string, string>).exitstatus;
-    if (plain(String(exit)) !== plain(step.exitstatus)) return `task ended ${exit}, recorded ${step.exitstatus}`;
+    if (plain(String(exit)) !== plain(translated(step.exitstatus)))
+      return `task ended ${exit}, recorded ${step.exitstatus}`;
   }
   if (step.upid !== undefined && !/^UPID:pve1:[0-9A-F]{8}:[0-9A-F]{8,9}:[0-9A-F]{8}:/.test(String(data)))
     return `no task: ${data}`;
   if (step.upid !== undefined && String(data).split(":").slice(5).join() !== step.upid.split(":").slice(5).join())
     return `task ${data}`;
+  const lines = logOf(data).map(constant);
+  let at = 0;
+  for (const line of step.log ?? []) {
+    const found = lines.indexOf(constant(line), at);
+    if (found < 0) return `the log lacks "${line}" after line ${at}:\n${logOf(data).join("\n")}`;
+    at = found + 1;
+  }
   return step.data === undefined ? undefined : missingIn(step.data, data, "data");
 }
+
+function logOf(data: unknown): string[] {
+  return Array.isArray(data) ? data.map((line: { t?: unknown }) => String(line?.t)) : [];
+}
+
+/** A line of a log without what no two runs have in common: numbers, sizes, names made of the time. */
+const constant = (line: string): string =>
+  plain(line)
+    .replace(/vzdump-lxc-(\d+)-[\d_-]+/g, "vzdump-lxc-$1-TIME")
+    .replace(/\d[\d_:.-]*(?: ?[KMG]i?B?(?: bytes)?)?/g, "N");
 
 /** What was recorded and is not here, or is here of another type. Null stands for unknown on either side. */
 function missingIn(shape: Shape, value: unknown, at: string): string | undefined {

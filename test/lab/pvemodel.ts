@@ -49,5 +49,7 @@ export class ModelRuntime implements Runtime {
     this.#started.set(vmid, after);
   }
 
+  async freeze(): Promise<void> {}
+
   forget(): void {}
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -79,10 +79,24 @@ test("a create that was cut off by a crash leaves its number free", async () => 
   const pve = await open("crash");
   pve.guests.write(101, emptyConfig({ lock: "create" }));
   pve.guests.write(102, emptyConfig({ lock: "backup" }));
-  mkdirSync(join(pve.storage.root, "images/101/vm-101-disk-0.raw"), { recursive: true });
+  mkdirSync(join(pve.storages.get("local").root, "images/101/vm-101-disk-0.raw"), { recursive: true });
   dropUnfinished(pve);
   assert.deepEqual(pve.guests.list(), [102], "other locks stay");
-  assert.equal(existsSync(join(pve.storage.root, "images/101")), false);
+  assert.equal(existsSync(join(pve.storages.get("local").root, "images/101")), false);
+});
+
+test("a restore over a container that was cut off by a crash leaves the container as it was", async () => {
+  const pve = await open("cutoff");
+  const images = join(pve.storages.get("local").root, "images/103");
+  for (const disk of ["vm-103-disk-0.raw", "vm-103-disk-1.raw"]) mkdirSync(join(images, disk), { recursive: true });
+  const options = { hostname: "exit1", rootfs: "local:103/vm-103-disk-0.raw,size=2G" };
+  const snapshots = new Map([["cold", { memory: "256", snaptime: "1795353036" }]]);
+  pve.guests.write(103, { ...emptyConfig({ ...options, lock: "create" }), snapshots });
+  dropUnfinished(pve);
+  const { config } = pve.guests.read(103);
+  assert.deepEqual(config.options, options);
+  assert.deepEqual([...config.snapshots.keys()], ["cold"]);
+  assert.deepEqual(readdirSync(images), ["vm-103-disk-0.raw"]);
 });
 
 test("a configuration comes back from its file as it was, description and pending changes included", () => {
@@ -90,10 +104,11 @@ test("a configuration comes back from its file as it was, description and pendin
     options: { memory: "512", description: "two lines\nand 100% of them\n", tags: "a;b" },
     pending: { features: "nesting=0" },
     pendingDelete: new Set(["onboot"]),
+    snapshots: new Map([["cold", { memory: "256", description: "before\n", snaptime: "1795353036" }]]),
   };
   assert.equal(
     renderConfig(config),
-    "#two lines\n#and 100%25 of them\nmemory: 512\ntags: a;b\n\n[pve:pending]\ndelete: onboot\nfeatures: nesting=0\n",
+    "#two lines\n#and 100%25 of them\nmemory: 512\ntags: a;b\n\n[pve:pending]\ndelete: onboot\nfeatures: nesting=0\n\n[cold]\n#before\nmemory: 256\nsnaptime: 1795353036\n",
   );
   assert.deepEqual(parseConfig(renderConfig(config)), config);
 });

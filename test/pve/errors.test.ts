@@ -97,3 +97,42 @@ test("a failed task quotes the end of its log", () => {
     /^task vzcreate failed: it broke\n {4}line 12\n(.|\n)*line 19$/,
   );
 });
+
+const tails: readonly { name: string; exit: string; log: readonly string[]; code: string }[] = [
+  {
+    name: "a backup job that failed for want of space",
+    exit: "job errors",
+    log: ["INFO: tar: -: Wrote only 4096 of 10240 bytes", "ERROR: Backup of VM 101 failed - No space left on device"],
+    code: "storage-full",
+  },
+  {
+    name: "a backup job that met a locked container",
+    exit: "job errors",
+    log: ["ERROR: Backup of VM 101 failed - CT is locked (snapshot)", "INFO: Backup job finished with errors"],
+    code: "container-locked",
+  },
+  {
+    name: "a backup job in a mode the storage cannot",
+    exit: "job errors",
+    log: ["ERROR: Backup of VM 401 failed - cannot mount subvol snapshots for storage type 'btrfs'"],
+    code: "backup-mode-refused",
+  },
+  {
+    name: "an archive that did not fit, its last block half written",
+    exit: "unable to create CT 101 - command 'tar xpf x.tar.zst' failed: exit code 2",
+    log: ["tar: ./ballast: Wrote only 2560 of 10240 bytes", "tar: Exiting with failure status due to previous errors"],
+    code: "storage-full",
+  },
+  {
+    name: "a rollback past a newer snapshot on ZFS",
+    exit: "can't rollback, 'a1' is not most recent snapshot on 'tank:subvol-101-disk-0'",
+    log: [],
+    code: "snapshot-not-newest",
+  },
+];
+for (const { name, exit, log, code } of tails)
+  test(`${name} is ${code}, whatever its exit status says`, () => {
+    const failure = taskFailure("vzdump", exit, log);
+    assert.equal(failure.code, code, failure.message);
+    assert.notEqual(failure.advice, undefined);
+  });

@@ -5,6 +5,7 @@ import { Accounts, type Grant, hashPassword, newSecret } from "./accounts.js";
 import { readCertificate } from "./certificate.js";
 import { isRecord } from "./json.js";
 import { writeWhole } from "./statefile.js";
+import { DEFAULT_STORAGES } from "./storage.js";
 
 /** What somebody needs to use the lab's Proxmox VE. */
 export type Access = {
@@ -17,10 +18,14 @@ export const LAB_USER = "exitnode@pve";
 export const LAB_TOKEN = "lab";
 
 /** The roles of the least-privilege token, and where each is granted (pve-api, 3: "Smallest useful roles"). */
-export const LAB_ROLES: readonly { role: string; path: (node: string) => string; privileges: readonly string[] }[] = [
+export const LAB_ROLES: readonly {
+  role: string;
+  paths: (node: string) => readonly string[];
+  privileges: readonly string[];
+}[] = [
   {
     role: "ExitnodeGuests",
-    path: () => "/vms",
+    paths: () => ["/vms"],
     privileges: [
       ...["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Disk"],
       ...["VM.Config.Network", "VM.Config.Options", "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup"],
@@ -28,11 +33,11 @@ export const LAB_ROLES: readonly { role: string; path: (node: string) => string;
   },
   {
     role: "ExitnodeStorage",
-    path: () => "/storage/local",
+    paths: () => DEFAULT_STORAGES.map(({ id }) => `/storage/${id}`),
     privileges: ["Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit"],
   },
-  { role: "ExitnodeNetwork", path: () => "/sdn/zones/localnetwork/vmbr0", privileges: ["SDN.Use"] },
-  { role: "ExitnodeNode", path: (node) => `/nodes/${node}`, privileges: ["Sys.Audit"] },
+  { role: "ExitnodeNetwork", paths: () => ["/sdn/zones/localnetwork/vmbr0"], privileges: ["SDN.Use"] },
+  { role: "ExitnodeNode", paths: (node) => [`/nodes/${node}`], privileges: ["Sys.Audit"] },
 ];
 
 /**
@@ -43,8 +48,11 @@ export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promis
   const path = join(stateDir, "credentials.json");
   const { fingerprint } = await readCertificate(stateDir, nodeName);
   const kept = readKept(path);
-  if (kept !== undefined) return { ...kept, fingerprint };
   const accounts = new Accounts(stateDir);
+  if (kept !== undefined) {
+    if (grantLabRoles(accounts, nodeName)) accounts.save();
+    return { ...kept, fingerprint };
+  }
   const rootPassword = randomBytes(12).toString("base64url");
   const root = accounts.users["root@pam"];
   if (root !== undefined) root.password = hashPassword(rootPassword);
@@ -57,20 +65,31 @@ export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promis
   };
   const id = `${LAB_USER}!${LAB_TOKEN}`;
   accounts.dropGrantsTo((grant) => grant.ugid === LAB_USER || grant.ugid === id);
-  for (const { role, path: at, privileges } of LAB_ROLES) {
-    accounts.roles[role] = [...privileges].sort();
-    const grant = { path: at(nodeName), roleid: role, propagate: 1 };
-    const both: Grant[] = [
-      { ...grant, type: "user", ugid: LAB_USER },
-      { ...grant, type: "token", ugid: id },
-    ];
-    accounts.acl.push(...both);
-  }
+  grantLabRoles(accounts, nodeName);
   accounts.save();
   // Last: until this file is there, a rerun makes everything anew.
   const made = { rootPassword, token: { id, secret } };
   writeWhole(path, JSON.stringify(made), 0o600);
   return { ...made, fingerprint };
+}
+
+/** Grants what is missing; true when something was. A lab of an earlier version may have fewer storages. */
+function grantLabRoles(accounts: Accounts, nodeName: string): boolean {
+  const before = accounts.acl.length;
+  for (const { role, paths, privileges } of LAB_ROLES) {
+    accounts.roles[role] = [...privileges].sort();
+    for (const path of paths(nodeName)) {
+      const grant = { path, roleid: role, propagate: 1 };
+      const both: Grant[] = [
+        { ...grant, type: "user", ugid: LAB_USER },
+        { ...grant, type: "token", ugid: `${LAB_USER}!${LAB_TOKEN}` },
+      ];
+      const held = (wanted: Grant): boolean =>
+        accounts.acl.some((one) => one.path === path && one.roleid === role && one.ugid === wanted.ugid);
+      accounts.acl.push(...both.filter((wanted) => !held(wanted)));
+    }
+  }
+  return accounts.acl.length > before;
 }
 
 function readKept(path: string): Omit<Access, "fingerprint"> | undefined {

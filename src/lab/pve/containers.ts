@@ -17,8 +17,9 @@ const GROUPS_WAIT_MS: Millis = 3_000;
  */
 export async function destroyAllContainers(options: { stateDir: string; storageDir: string }): Promise<number[]> {
   const base = lxcFolder(options.stateDir);
-  const images = join(options.storageDir, "local", "images");
-  const { monitors, contained } = processesOf(base, images);
+  const storages = names(options.storageDir).map((name) => join(options.storageDir, name));
+  const disks = storages.flatMap((storage) => [join(storage, "images"), join(storage, "snapshots")]);
+  const { monitors, contained } = processesOf(base, options.storageDir);
   for (const pid of contained) kill(pid);
   const until = performance.now() + DESTROY_WAIT_MS;
   while ([...monitors, ...contained].some(processAlive)) {
@@ -28,9 +29,12 @@ export async function destroyAllContainers(options: { stateDir: string; storageD
   // A monitor without a container has nothing left to clean.
   for (const pid of monitors) kill(pid);
   const guests = join(options.stateDir, "guests");
-  const vmids = [...names(guests), ...names(images)].map((name) => Number.parseInt(name, 10)).filter(Number.isInteger);
+  const vmids = [guests, ...disks]
+    .flatMap(names)
+    .map((name) => Number.parseInt(name, 10))
+    .filter(Number.isInteger);
   for (const vmid of new Set(vmids)) await removeGroups(vmid);
-  for (const folder of [base, guests, images]) rmSync(folder, { recursive: true, force: true });
+  for (const folder of [base, guests, ...disks]) rmSync(folder, { recursive: true, force: true });
   return [...new Set(vmids)].sort((a, b) => a - b);
 }
 
@@ -48,8 +52,9 @@ function kill(pid: number): void {
  */
 async function removeGroups(vmid: number): Promise<void> {
   const roots = ["/sys/fs/cgroup", ...names("/sys/fs/cgroup").map((name) => join("/sys/fs/cgroup", name))];
-  const kinds = ["payload", "monitor"].map((kind) => `lxc.${kind}.${vmid}`);
-  const groups = roots.flatMap((root) => kinds.map((kind) => join(root, kind))).filter((group) => existsSync(group));
+  // LXC puts "-1" and so on behind the name where another host of this machine has a container of that number.
+  const name = new RegExp(`^lxc\\.(?:payload|monitor)\\.${vmid}(?:-\\d+)?$`);
+  const groups = roots.flatMap((root) => names(root).flatMap((one) => (name.test(one) ? [join(root, one)] : [])));
   const until = performance.now() + GROUPS_WAIT_MS;
   while (!groups.every((group) => groupsBelow(group).every(isEmpty)) && performance.now() < until) await delay(50);
   for (const group of groups)

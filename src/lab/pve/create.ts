@@ -1,20 +1,22 @@
-import { randomInt } from "node:crypto";
 import { existsSync } from "node:fs";
-import { dirname } from "node:path";
-import { emptyConfig, joinOption, splitOption } from "./guestconfig.js";
+import { removeDisk } from "./disk.js";
+import { emptyConfig, splitOption } from "./guestconfig.js";
 import { makeHostKeys } from "./hostkey.js";
 import type { Caller } from "./permission.js";
 import { dropFromPools } from "./pool.js";
 import { startTask } from "./power.js";
 import type { Pve } from "./pve.js";
-import { makeRoot, readRootFile, removeRoot, rootHas, unpack } from "./rootfs.js";
+import { makeRoot, readRootFile, rootHas, unpack } from "./rootfs.js";
 import { configureRoot, personalizeRoot } from "./setup.js";
+import type { Disk } from "./storage.js";
 import type { TaskLog } from "./task.js";
 
 /** What the caller of create wanted, after all checks. */
 export type Creation = {
   readonly vmid: number;
   readonly template: string;
+  readonly storage: string;
+  /** 0: a plain directory without a size of its own. */
   readonly sizeGib: number;
   /** The configuration's options, without rootfs. */
   readonly options: Record<string, string>;
@@ -35,12 +37,12 @@ export async function createContainer(
   signal: AbortSignal,
 ): Promise<void> {
   const { vmid } = creation;
-  const disk = pve.storage.newDisk(vmid);
+  const disk = pve.storages.get(creation.storage).newDisk(vmid, creation.sizeGib);
   try {
     const options = await pve.guests.locked(vmid, () => build(pve, creation, disk, log, signal));
     pve.guests.write(vmid, emptyConfig(options));
   } catch (error) {
-    removeRoot(dirname(disk.path));
+    await removeDisk(pve, disk.volid);
     pve.guests.remove(vmid);
     dropFromPools(pve, vmid);
     const text = error instanceof Error ? error.message : String(error);
@@ -57,21 +59,21 @@ export async function createContainer(
 async function build(
   pve: Pve,
   creation: Creation,
-  disk: { volid: string; path: string },
+  disk: Disk,
   log: TaskLog,
   signal: AbortSignal,
 ): Promise<Record<string, string>> {
   const { vmid, sizeGib } = creation;
-  if (sizeGib > DISK_GIB_MAX)
+  if (disk.format === "raw" && sizeGib > DISK_GIB_MAX)
     throw new Error(
       `unable to create image: qemu-img: ${disk.path}: The image size is too large for file format 'raw'`,
     );
-  const archive = pve.storage.pathOf(creation.template);
+  const archive = pve.storages.locate(creation.template).path;
   if (!existsSync(archive)) throw new Error(`volume '${creation.template}' does not exist`);
   makeRoot(disk.path);
   log.line(`extracting archive '${archive}'`);
   const [summary, hostKeys] = await Promise.all([
-    unpack(disk.path, archive, signal),
+    unpack(disk.path, archive, signal, { say: (line) => log.line(line) }),
     makeHostKeys(creation.options.hostname ?? `CT${vmid}`, signal),
   ]);
   log.line(summary);
@@ -82,7 +84,7 @@ async function build(
     ...creation.options,
     arch: creation.options.arch ?? "amd64",
     ostype,
-    rootfs: `${disk.volid},size=${sizeGib}G`,
+    rootfs: `${disk.volid},size=${sizeGib === 0 ? "0T" : `${sizeGib}G`}`,
   };
   const keys = (await rootHas(disk.path, "/etc/ssh")) ? hostKeys : [];
   await configureRoot(disk.path, options, pve.resolver());
@@ -100,17 +102,4 @@ async function build(
     log.warn("Systemd 257 detected. You may need to enable nesting.");
   if (signal.aborted) throw new Error("received interrupt");
   return options;
-}
-
-/** A MAC address of Proxmox's own range. */
-function newMac(): string {
-  const byte = (): string => randomInt(256).toString(16).toUpperCase().padStart(2, "0");
-  return `BC:24:11:${byte()}:${byte()}:${byte()}`;
-}
-
-/** net0 as it is stored: a MAC and a type are added, keys are put in order. */
-export function storedNet(option: string, mac: () => string = newMac): string {
-  const net = splitOption(option);
-  const hwaddr = (net.hwaddr ?? mac()).toUpperCase();
-  return joinOption({ ...net, hwaddr, type: "veth" }, ["name"]);
 }

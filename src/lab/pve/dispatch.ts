@@ -1,9 +1,13 @@
 import type { IncomingMessage } from "node:http";
 import { readBody } from "./body.js";
 import { requireCheck } from "./check.js";
+import { memberNamed } from "./cluster.js";
+import { words } from "./format.js";
 import { authenticate, refuseToken } from "./login.js";
 import { findMethod, type Method } from "./method.js";
 import { accessMethods } from "./methods/access.js";
+import { backupMethods } from "./methods/backup.js";
+import { cloneMethods } from "./methods/clone.js";
 import { clusterMethods } from "./methods/cluster.js";
 import { configMethods } from "./methods/config.js";
 import { firewallMethods } from "./methods/firewall.js";
@@ -11,13 +15,15 @@ import { guestMethods } from "./methods/guest.js";
 import { lxcMethods } from "./methods/lxc.js";
 import { nodeMethods } from "./methods/node.js";
 import { poolMethods } from "./methods/pool.js";
+import { snapshotMethods } from "./methods/snapshot.js";
 import { storageMethods } from "./methods/storage.js";
 import { taskMethods } from "./methods/task.js";
 import { userMethods } from "./methods/user.js";
 import { type Caller, may } from "./permission.js";
 import { checkParams, type Raw } from "./property.js";
-import type { Handlers, Pve } from "./pve.js";
+import type { Call, Handlers, Pve } from "./pve.js";
 import { badParameters, failed, Refusal } from "./refusal.js";
+import { knowsPrivilege, propertiesIn } from "./release.js";
 import { importUpload, receiveUpload } from "./upload.js";
 
 const HANDLERS: Handlers = {
@@ -27,6 +33,9 @@ const HANDLERS: Handlers = {
   ...nodeMethods,
   ...lxcMethods,
   ...guestMethods,
+  ...snapshotMethods,
+  ...cloneMethods,
+  ...backupMethods,
   ...configMethods,
   ...firewallMethods,
   ...storageMethods,
@@ -63,22 +72,28 @@ export async function dispatch(
   const handler = found === undefined ? undefined : HANDLERS[found.method.name];
   if (found === undefined || handler === undefined) throw new Refusal(501, `Method '${verb} ${path}' not implemented`);
   if (found.method.noToken && !found.method.world) refuseToken(caller, path);
-  const params = admit(pve, caller, found.method, { ...given, ...found.uri });
-  return handler({ pve, caller, params });
+  return handler(admit(pve, caller, found.method, { ...given, ...found.uri }));
 }
 
 /** Privileges, then the node, then the parameters: the order decides which refusal is heard. */
-function admit(pve: Pve, caller: Caller, method: Method, given: Record<string, Raw>): Record<string, string | number> {
+function admit(pve: Pve, caller: Caller, method: Method, given: Record<string, Raw>): Call {
   const texts = Object.fromEntries(Object.entries(given).map(([key, value]) => [key, String(value)]));
   if (method.check !== undefined) requireCheck(pve.accounts, caller, method.check, texts);
   const node = texts.node;
-  if (method.path[0] === "nodes" && node !== undefined && node !== pve.nodeName && node !== "localhost")
+  const member = method.path[0] !== "nodes" || node === undefined ? pve : memberNamed(pve, node);
+  if (member === undefined)
     throw failed(
       `hostname lookup '${node}' failed - failed to get address info for: ${node}: Name or service not known`,
     );
-  const { params, errors } = checkParams(method.properties, given);
+  const { params, errors } = checkParams(propertiesIn(member.release, method), given);
   if (Object.keys(errors).length > 0) throw badParameters(errors);
-  return { ...params };
+  requirePrivileges(member, params);
+  return { pve: member, caller, params };
+}
+
+function requirePrivileges({ release }: Pve, { privs }: Call["params"]): void {
+  const wrong = words(String(privs ?? "")).find((privilege) => !knowsPrivilege(release, privilege));
+  if (wrong !== undefined) throw badParameters({ privs: `invalid format - invalid privilege '${wrong}'\n` });
 }
 
 async function upload(
@@ -92,10 +107,13 @@ async function upload(
   // Checked before the body is read, and answered without one.
   if (!may(pve.accounts, caller, path, "Datastore.AllocateTemplate"))
     throw new Refusal(403, `Permission check failed (${path}, Datastore.AllocateTemplate)`, { body: "empty" });
-  pve.storage.requireKnown(uri.storage ?? "");
-  const received = await receiveUpload(request, `${pve.storage.root}/tmp`);
-  const params = admit(pve, caller, method, { ...received.fields, filename: received.filename, ...uri });
-  return importUpload({ pve, caller, params }, received);
+  const member = memberNamed(pve, uri.node ?? "") ?? pve;
+  member.storages.get(uri.storage ?? "");
+  const received = await receiveUpload(request, member.storages.scratch);
+  return importUpload(
+    admit(pve, caller, method, { ...received.fields, filename: received.filename, ...uri }),
+    received,
+  );
 }
 
 function pairs(query: URLSearchParams): Record<string, Raw> {

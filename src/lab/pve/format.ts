@@ -1,5 +1,4 @@
 import { tryCidr, tryIp } from "../../kit/ip.js";
-import { PRIVILEGES } from "./privilege.js";
 
 /** The named formats of Proxmox's schema. Those not listed accept any text: no call of ours depends on them. */
 const FORMATS: Readonly<Record<string, (text: string) => string | undefined>> = {
@@ -49,10 +48,6 @@ const FORMATS: Readonly<Record<string, (text: string) => string | undefined>> = 
     expect(/^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$/.test(text), `value '${text}' does not look like a valid user name`),
   "pve-storage-id": (text) =>
     expect(/^[a-z][a-z0-9\-_.]*[a-z0-9]$/i.test(text), `storage ID '${text}' contains illegal characters`),
-  "pve-priv-list": (text) => {
-    const wrong = words(text).find((privilege) => !PRIVILEGES.has(privilege));
-    return wrong === undefined ? undefined : `invalid privilege '${wrong}'`;
-  },
   "pve-startup-order": (text) =>
     expect(
       /^(order=\d+|up=\d+|down=\d+|\d+)(,(up=\d+|down=\d+|order=\d+))*$/.test(text),

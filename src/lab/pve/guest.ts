@@ -9,6 +9,8 @@ import { writeWhole } from "./statefile.js";
 /** How long an operation waits for another on the same container. */
 const LOCK_WAIT_MS = 10 * SECOND;
 
+export type Lock = "backup" | "create" | "disk" | "rollback" | "snapshot" | "snapshot-delete";
+
 /** The containers' configuration files and who is working on them. */
 export class Guests {
   readonly #folder: string;
@@ -38,6 +40,20 @@ export class Guests {
 
   write(vmid: number, config: GuestConfig): void {
     writeWhole(this.#path(vmid), renderConfig(config), 0o640);
+  }
+
+  /** Marks the container as being worked on for longer than one change: until `unlock`, other work is refused. */
+  lock(vmid: number, why: Lock): void {
+    const { config } = this.read(vmid);
+    refuseLocked(config);
+    config.options.lock = why;
+    this.write(vmid, config);
+  }
+
+  unlock(vmid: number): void {
+    const { config } = this.read(vmid);
+    delete config.options.lock;
+    this.write(vmid, config);
   }
 
   remove(vmid: number): void {

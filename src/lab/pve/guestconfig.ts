@@ -8,47 +8,55 @@ import { createHash } from "node:crypto";
  *   [pve:pending]         what a running container gets at its next start
  *   delete: key,key
  *   key: value
+ *   [name]                a snapshot: its description, its options, `snaptime`, the `parent` it followed
  */
 export type GuestConfig = {
   readonly options: Record<string, string>;
   readonly pending: Record<string, string>;
   readonly pendingDelete: Set<string>;
+  readonly snapshots: Map<string, Record<string, string>>;
 };
 
 export const emptyConfig = (options: Record<string, string> = {}): GuestConfig => ({
   options,
   pending: {},
   pendingDelete: new Set(),
+  snapshots: new Map(),
+});
+
+/** The same container with other options, nothing pending any more. */
+export const settled = (config: GuestConfig, options: Record<string, string>): GuestConfig => ({
+  ...emptyConfig(options),
+  snapshots: config.snapshots,
 });
 
 export function renderConfig(config: GuestConfig): string {
-  const { description, ...options } = config.options;
-  const remarks =
-    description === undefined
-      ? ""
-      : description
-          .replace(/\n$/, "")
-          .split("\n")
-          .map((line) => `#${escapeLine(line)}\n`)
-          .join("");
   const pending = Object.keys(config.pending).length + config.pendingDelete.size;
-  return `${remarks}${lines(options)}${pending === 0 ? "" : `\n[pve:pending]\n${deletions(config)}${lines(config.pending)}`}`;
+  const snapshots = [...config.snapshots].sort(([a], [b]) => (a < b ? -1 : 1));
+  return [
+    section(config.options),
+    ...(pending === 0 ? [] : [`[pve:pending]\n${deletions(config)}${lines(config.pending)}`]),
+    ...snapshots.map(([name, options]) => `[${name}]\n${section(options)}`),
+  ].join("\n");
 }
 
 export function parseConfig(text: string): GuestConfig {
   const config = emptyConfig();
-  const remarks: string[] = [];
   let section = config.options;
   for (const line of text.split("\n")) {
-    if (line === "[pve:pending]") section = config.pending;
-    else if (line.startsWith("#")) remarks.push(unescapeLine(line.slice(1)));
+    const name = /^\[([^\]]+)\]$/.exec(line)?.[1];
+    if (name === "pve:pending") section = config.pending;
+    else if (name !== undefined) {
+      section = {};
+      config.snapshots.set(name, section);
+    } else if (line.startsWith("#"))
+      section.description = `${section.description ?? ""}${unescapeLine(line.slice(1))}\n`;
     else {
       const [, key = "", value = ""] = /^([a-z0-9-]+): (.*)$/.exec(line) ?? [];
       if (key === "delete") for (const name of value.split(",")) config.pendingDelete.add(name);
       else if (key !== "") section[key] = unescapeLine(value);
     }
   }
-  if (remarks.length > 0) config.options.description = `${remarks.join("\n")}\n`;
   return config;
 }
 
@@ -64,7 +72,7 @@ export function withPending(config: GuestConfig): Record<string, string> {
 
 const NUMERIC = new Set([
   ...["memory", "swap", "cores", "cpulimit", "cpuunits", "unprivileged", "onboot", "protection", "console", "tty"],
-  ...["template", "debug"],
+  ...["template", "debug", "snaptime"],
 ]);
 
 /** Numbers go out as numbers. */
@@ -91,6 +99,11 @@ export function joinOption(values: Record<string, string>, first: readonly strin
     .sort();
   const named = [...first.filter((key) => key in values), ...rest].map((key) => `${key}=${values[key]}`);
   return [...(bare === undefined || values[bare] === undefined ? [] : [values[bare]]), ...named].join(",");
+}
+
+function section({ description, ...options }: Record<string, string>): string {
+  const remarks = description?.replace(/\n$/, "").split("\n") ?? [];
+  return `${remarks.map((line) => `#${escapeLine(line)}\n`).join("")}${lines(options)}`;
 }
 
 function lines(options: Record<string, string>): string {

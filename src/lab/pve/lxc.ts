@@ -13,6 +13,8 @@ import { StartFailure } from "./startfailure.js";
 /** How long a killed container may take to disappear. */
 const KILL_WAIT_MS: Millis = 15_000;
 const POLL_MS: Millis = 50;
+/** How long a busy container may take to stand still. */
+const FREEZE_WAIT_MS: Millis = 5_000;
 /** glibc's SIGRTMIN+3: systemd halts. */
 const SIGNAL_HALT = 37;
 
@@ -65,6 +67,19 @@ export function lxcRuntime(stateDir: string, enter: readonly string[] = withCgro
       if (pid === undefined || monitor === undefined) return true;
       process.kill(pid, SIGNAL_HALT);
       return gone(monitor, timeoutMs, signal);
+    },
+
+    async freeze(vmid, frozen) {
+      const pid = initOf(vmid);
+      const monitor = monitorPid(base, vmid);
+      if (pid === undefined || monitor === undefined) return;
+      const old = cgroupFile(monitor, pid, "freezer.state");
+      const path = old ?? cgroupFile(monitor, pid, "cgroup.freeze");
+      if (path === undefined) throw new Error(`CT ${vmid} cannot be frozen: its control group has no freezer`);
+      writeFileSync(path, old === undefined ? (frozen ? "1" : "0") : frozen ? "FROZEN" : "THAWED");
+      // Version 1 says FREEZING until the last process stands still.
+      const until = performance.now() + FREEZE_WAIT_MS;
+      while (frozen && readFileSync(path, "utf8").trim() === "FREEZING" && performance.now() < until) await delay(10);
     },
 
     async addresses(vmid) {

@@ -72,7 +72,7 @@ export function requireSpace({ pve, caller }: Call, option: string): void {
   const { storage } = parseVolid(volume);
   const path = `/storage/${storage}`;
   if (!may(pve.accounts, caller, path, "Datastore.AllocateSpace")) throw forbidden(`${path}, Datastore.AllocateSpace`);
-  pve.storage.requireKnown(storage);
+  pve.storages.get(storage);
 }
 
 /** Tags are kept lower-case, sorted, each once. */

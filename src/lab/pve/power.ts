@@ -1,11 +1,10 @@
-import { dirname } from "node:path";
 import { SECOND } from "../../kit/time.js";
+import { removeDisk } from "./disk.js";
 import { refuseLocked } from "./guest.js";
-import { emptyConfig, splitOption, withPending } from "./guestconfig.js";
+import { settled, splitOption, withPending } from "./guestconfig.js";
 import type { Caller } from "./permission.js";
 import { dropFromPools } from "./pool.js";
 import type { Pve } from "./pve.js";
-import { removeRoot } from "./rootfs.js";
 import { configureRoot } from "./setup.js";
 import { StartFailure } from "./startfailure.js";
 import type { TaskLog } from "./task.js";
@@ -18,7 +17,7 @@ export function startTask(pve: Pve, caller: Caller, vmid: number): string {
   );
 }
 
-async function startContainer(pve: Pve, vmid: number, log: TaskLog): Promise<void> {
+export async function startContainer(pve: Pve, vmid: number, log: TaskLog): Promise<void> {
   const { config } = pve.guests.read(vmid);
   refuseLocked(config);
   // A start that waited for another to finish finds the work done.
@@ -26,7 +25,7 @@ async function startContainer(pve: Pve, vmid: number, log: TaskLog): Promise<voi
   if (config.options.template === "1") throw new Error("you can't start a CT if it's a template");
   const options = withPending(config);
   const root = rootOf(pve, options);
-  pve.guests.write(vmid, emptyConfig(options));
+  pve.guests.write(vmid, settled(config, options));
   await configureRoot(root, options, pve.resolver());
   try {
     await pve.runtime.start(vmid, root, options);
@@ -93,9 +92,10 @@ export function destroyTask(
         log.line(`forced to stop CT ${vmid} before destroying!`);
         await pve.runtime.kill(vmid);
       }
-      const root = rootOf(pve, config.options);
+      const { volume = "" } = splitOption(config.options.rootfs ?? "");
+      pve.storages.locate(volume);
       if (options.purge) log.line(`purging CT ${vmid} from related configurations..`);
-      removeRoot(dirname(root));
+      await removeDisk(pve, volume);
       pve.runtime.forget(vmid);
       pve.accounts.dropGrantsAt(`/vms/${vmid}`);
       dropFromPools(pve, vmid);
@@ -112,5 +112,5 @@ function macsOf(options: Record<string, string>): string[] {
 
 /** Where the root directory is; throws the words of a rootfs that points at no volume. */
 export function rootOf(pve: Pve, options: Record<string, string>): string {
-  return pve.storage.pathOf(splitOption(options.rootfs ?? "").volume ?? "");
+  return pve.storages.locate(splitOption(options.rootfs ?? "").volume ?? "").path;
 }

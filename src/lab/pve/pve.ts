@@ -4,21 +4,27 @@ import { Accounts } from "./accounts.js";
 import { Guests } from "./guest.js";
 import type { Caller } from "./permission.js";
 import type { Params } from "./property.js";
+import type { Release } from "./release.js";
 import type { Runtime } from "./runtime.js";
 import type { Resolver } from "./setup.js";
-import { Storage } from "./storage.js";
+import { DEFAULT_STORAGES, type StorageEntry, Storages } from "./storage.js";
 import { Tasks } from "./task.js";
 import { Tickets } from "./ticket.js";
+
+export type Cluster = { readonly name: string; readonly members: readonly Pve[] };
 
 /** One Proxmox VE node: everything a method may use. */
 export type Pve = {
   readonly nodeName: string;
+  readonly release: Release;
+  /** Set by joinCluster; a node by itself has none. */
+  cluster: Cluster | undefined;
   readonly stateDir: string;
   readonly accounts: Accounts;
   readonly tickets: Tickets;
   readonly tasks: Tasks;
   readonly guests: Guests;
-  readonly storage: Storage;
+  readonly storages: Storages;
   readonly runtime: Runtime;
   readonly resolver: () => Resolver;
   /** SHA-256 of the certificate, colon-separated. */
@@ -51,17 +57,25 @@ export function openPve(options: {
   runtime: Runtime;
   fingerprint: string;
   address: string;
+  storages?: readonly StorageEntry[];
+  /** Without it, what the state folder's `release` says, or else the newest. */
+  release?: Release;
+  /** The cluster's first member, whose accounts this one has too. */
+  shares?: Pve;
   released?: Pve["released"];
 }): Pve {
   const { nodeName, stateDir, storageDir, runtime, fingerprint, address, released = async () => {} } = options;
+  const { storages = DEFAULT_STORAGES, release = readRelease(stateDir), shares } = options;
   return {
     nodeName,
+    release,
+    cluster: undefined,
     stateDir,
-    accounts: new Accounts(stateDir),
-    tickets: new Tickets(stateDir),
+    accounts: shares?.accounts ?? new Accounts(stateDir),
+    tickets: shares?.tickets ?? new Tickets(stateDir),
     tasks: new Tasks(stateDir, nodeName),
     guests: new Guests(stateDir, nodeName),
-    storage: new Storage(storageDir),
+    storages: new Storages(storageDir, storages),
     runtime,
     resolver: () => readResolver(stateDir),
     fingerprint,
@@ -69,6 +83,12 @@ export function openPve(options: {
     address,
     released,
   };
+}
+
+/** Kept where the server finds it again after a restart. */
+function readRelease(stateDir: string): Release {
+  const path = join(stateDir, "release");
+  return existsSync(path) && readFileSync(path, "utf8").trim() === "8.4" ? "8.4" : "9.2";
 }
 
 /** The node's resolver, which containers without `nameserver` get: the state folder's resolv.conf, else the machine's. */

@@ -19,6 +19,8 @@ export interface Runtime {
   kill(vmid: number): Promise<void>;
   /** Asks it to shut down; false when it still runs after the time. */
   shutdown(vmid: number, timeoutMs: Millis, signal: AbortSignal): Promise<boolean>;
+  /** All processes of a running container stand still, or go on. */
+  freeze(vmid: number, frozen: boolean): Promise<void>;
   /** `ip --json address` in its network namespace. */
   addresses(vmid: number): Promise<string>;
   /** Applies changed limits and addresses to a running container. */

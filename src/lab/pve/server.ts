@@ -1,11 +1,13 @@
 import { accessSync, constants, mkdirSync, statSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { Failure } from "../../kit/failure.js";
 import { SECOND } from "../../kit/time.js";
 import { readCertificate } from "./certificate.js";
 import { dispatch } from "./dispatch.js";
+import type { FaultAct, Faults } from "./fault.js";
+import { splitOption } from "./guestconfig.js";
 import { lxcRuntime } from "./lxc.js";
 import { dropFromPools } from "./pool.js";
 import { openPve, type Pve, WithTotal } from "./pve.js";
@@ -47,14 +49,20 @@ export async function servePve(options: PveOptions): Promise<void> {
   await closePve(pve, server);
 }
 
-export async function listenPve(
-  pve: Pve,
-  options: { certificate: { key: string; cert: string }; address: string; port: number; delayMs: number },
-): Promise<Server> {
-  const { certificate, address, port, delayMs } = options;
+export type ListenOptions = {
+  readonly certificate: { readonly key: string; readonly cert: string };
+  readonly address: string;
+  readonly port: number;
+  readonly delayMs: number;
+  /** For tests: what goes wrong. */
+  readonly faults?: Faults;
+};
+
+export async function listenPve(pve: Pve, options: ListenOptions): Promise<Server> {
+  const { certificate, address, port } = options;
   const server = createServer(
     { ...certificate, keepAliveTimeout: IDLE_MS, maxHeaderSize: HEADER_BYTES_MAX, requireHostHeader: false },
-    (request, response) => void answer(pve, request, response, delayMs),
+    (request, response) => void answer(pve, request, response, options),
   );
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -69,15 +77,25 @@ export async function closePve(pve: Pve, server: Server): Promise<void> {
   await pve.tasks.close();
 }
 
-async function answer(pve: Pve, request: IncomingMessage, response: ServerResponse, delayMs: number): Promise<void> {
+async function answer(
+  pve: Pve,
+  request: IncomingMessage,
+  response: ServerResponse,
+  { delayMs, faults }: ListenOptions,
+): Promise<void> {
   const [before = "/", query = ""] = (request.url ?? "/").split("?", 2);
   const extjs = before.startsWith("/api2/extjs/");
   const path = before.replace(/^\/api2\/(?:json|extjs)/, "").replace(/(.)\/+$/, "$1") || "/";
+  const fault = faults?.next(`${request.method} ${path}`);
+  if (fault?.kind === "meanwhile") fault.run(pve);
+  else if (fault?.when === "before") return goWrong(fault, request, response);
   try {
     const value = await dispatch(pve, request, path, new URLSearchParams(query));
     const body = value instanceof WithTotal ? { data: value.data, total: value.total } : { data: value ?? null };
-    send(request, response, 200, "OK", extjs ? { success: 1, ...body } : body);
+    if (fault !== undefined && fault.kind !== "meanwhile") goWrong(fault, request, response);
+    else send(request, response, 200, "OK", extjs ? { success: 1, ...body } : body);
   } catch (error) {
+    if (fault !== undefined && fault.kind !== "meanwhile") return goWrong(fault, request, response);
     const refusal = error instanceof Refusal ? error : unforeseen(error);
     if (refusal.status === 401) await new Promise((resolve) => setTimeout(resolve, delayMs).unref());
     const ending = refusal.status === 501 ? "" : "\n";
@@ -90,6 +108,17 @@ async function answer(pve: Pve, request: IncomingMessage, response: ServerRespon
       send(request, response, 200, "OK", { success: 0, status: String(refusal.status), ...body });
     else send(request, response, refusal.status, refusal.message, refusal.body === "json" ? body : refusal);
   }
+}
+
+function goWrong(
+  fault: Exclude<FaultAct, { kind: "meanwhile" }>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  if (fault.kind === "reset") request.socket.destroy();
+  if (fault.kind === "answer")
+    send(request, response, fault.status, fault.reason, new Refusal(fault.status, fault.reason, { body: "empty" }));
+  // What hangs is closed with the server.
 }
 
 /** A die that nobody foresaw is a 500 with its text, there as here. */
@@ -114,11 +143,22 @@ function send(request: IncomingMessage, response: ServerResponse, status: number
   response.end(text);
 }
 
-/** A create that a killed server left half-way: its lock would hold the number for ever. */
+/**
+ * A create, restore or clone that a killed server left half-way: its lock would hold the number for ever. A container
+ * that was to be overwritten is as it was. Other locks stay, as there: `pct unlock` is for a person to decide.
+ */
 export function dropUnfinished(pve: Pve): void {
   for (const vmid of pve.guests.list()) {
-    if (pve.guests.read(vmid).config.options.lock !== "create") continue;
-    removeRoot(join(pve.storage.root, "images", String(vmid)));
+    const { config } = pve.guests.read(vmid);
+    if (config.options.lock !== "create") continue;
+    const kept = splitOption(config.options.rootfs ?? "").volume;
+    const disks = pve.storages.all.flatMap((storage) => storage.disks()).filter((disk) => disk.vmid === vmid);
+    for (const { path, volid } of disks) if (volid !== kept) removeRoot(path);
+    if (kept !== undefined && kept !== "") {
+      pve.guests.unlock(vmid);
+      continue;
+    }
+    for (const { path } of disks) removeRoot(dirname(path));
     dropFromPools(pve, vmid);
     pve.guests.remove(vmid);
   }

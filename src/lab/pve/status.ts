@@ -4,6 +4,15 @@ import type { Pve } from "./pve.js";
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
 
+const PRESSURE = {
+  pressurecpusome: null,
+  pressurecpufull: null,
+  pressureiosome: null,
+  pressureiofull: null,
+  pressurememorysome: null,
+  pressurememoryfull: null,
+};
+
 /** A container as lists and status/current show it. Pressure is unknown on control groups of version 1: null. */
 export function guestStatus(pve: Pve, vmid: number): Record<string, unknown> {
   const { config } = pve.guests.read(vmid);
@@ -36,12 +45,7 @@ export function guestStatus(pve: Pve, vmid: number): Record<string, unknown> {
     uptime: running.uptimeSeconds,
     netin: running.receivedBytes,
     netout: running.sentBytes,
-    pressurecpusome: null,
-    pressurecpufull: null,
-    pressureiosome: null,
-    pressureiofull: null,
-    pressurememorysome: null,
-    pressurememoryfull: null,
+    ...(pve.release === "8.4" ? {} : PRESSURE),
   };
 }
 

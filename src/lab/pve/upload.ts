@@ -134,7 +134,7 @@ export function importUpload(call: Call, upload: Upload): string {
   const { pve, params } = call;
   const filename = upload.filename.replace(/^.*[/\\]/, "").replace(/[^a-zA-Z0-9_.-]/g, "_");
   const content = String(params.content);
-  const folder = pve.storage.folderOf(content);
+  const folder = pve.storages.get(String(params.storage)).folderOf(content);
   if (!(content === "iso" ? /\.(?:iso|img)$/i : TEMPLATE).test(filename))
     throw badParameters({ filename: "wrong file extension" });
   const target = join(folder, filename);

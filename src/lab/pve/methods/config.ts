@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { storedNet } from "../create.js";
 import { words } from "../format.js";
 import { refuseLocked } from "../guest.js";
 import {
@@ -13,6 +12,7 @@ import {
 } from "../guestconfig.js";
 import { devices } from "../lxcconfig.js";
 import { propertiesOf } from "../method.js";
+import { storedNet } from "../network.js";
 import { requireOptions, requireSpace, storedDescription, storedTags } from "../option.js";
 import { propertyOf } from "../property.js";
 import { type Call, type Handlers, vmidOf } from "../pve.js";

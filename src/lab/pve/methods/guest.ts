@@ -1,16 +1,14 @@
-import { refuseLocked } from "../guest.js";
 import { isRecord, isRecordArray } from "../json.js";
 import { isRoot } from "../permission.js";
 import { rebootTask, shutdownTask, startTask, stopTask } from "../power.js";
-import { type Call, type Handlers, text, vmidOf } from "../pve.js";
+import { type Call, type Handlers, vmidOf } from "../pve.js";
 import { badParameters, failed } from "../refusal.js";
 import { guestStatus } from "../status.js";
 
 /** How long a shutdown may take unless told otherwise, in seconds. */
 const SHUTDOWN_S = 60;
-const SNAPSHOT = "snapshot feature is not available";
 
-/** The life of one container; snapshots are refused as a directory storage refuses them. */
+/** The life of one container. */
 export const guestMethods: Handlers = {
   "GET /nodes/{node}/lxc/{vmid}/status": () =>
     ["current", "start", "stop", "shutdown", "reboot"].map((subdir) => ({ subdir })),
@@ -51,45 +49,7 @@ export const guestMethods: Handlers = {
     if (call.pve.runtime.running(vmid) === undefined) return null;
     return interfaces(await call.pve.runtime.addresses(vmid));
   },
-
-  "GET /nodes/{node}/lxc/{vmid}/feature": (call) => {
-    call.pve.guests.read(vmidOf(call));
-    return { hasFeature: 0 };
-  },
-
-  "GET /nodes/{node}/lxc/{vmid}/snapshot": (call) => {
-    const vmid = vmidOf(call);
-    const { digest } = call.pve.guests.read(vmid);
-    const running = call.pve.runtime.running(vmid) === undefined ? 0 : 1;
-    return [{ name: "current", description: "You are here!", digest, running }];
-  },
-
-  "POST /nodes/{node}/lxc/{vmid}/snapshot": (call) => {
-    if (text(call.params, "snapname") === "current")
-      throw failed("unable to use snapshot name 'current' (reserved name)");
-    return refusedTask(call, "vzsnapshot", SNAPSHOT);
-  },
-
-  "POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback": (call) =>
-    refusedTask(call, "vzrollback", `snapshot '${call.params.snapname}' does not exist`),
-
-  "DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}": (call) =>
-    refusedTask(call, "vzdelsnapshot", `snapshot '${call.params.snapname}' does not exist`),
-
-  "GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config": (call) => {
-    call.pve.guests.read(vmidOf(call));
-    throw failed(`snapshot '${call.params.snapname}' does not exist`);
-  },
 };
-
-/** A task that answers what the storage cannot do, or the lock that comes before. */
-function refusedTask(call: Call, type: string, reason: string): string {
-  const vmid = vmidOf(call);
-  return call.pve.tasks.start(type, String(vmid), call.caller, async () => {
-    refuseLocked(call.pve.guests.read(vmid).config);
-    throw new Error(reason);
-  });
-}
 
 function refuseSkiplock({ caller, params }: Call): void {
   if (params.skiplock === 1 && !isRoot(caller)) throw badParameters({ skiplock: "Only root may use this option." });

@@ -1,42 +1,34 @@
 import { cpus, freemem, loadavg, release, totalmem, uptime } from "node:os";
+import { membersOf } from "../cluster.js";
 import { isRecordArray } from "../json.js";
 import { mustRunProgram } from "../program.js";
 import { type Handlers, type Pve, text } from "../pve.js";
-import { VERSION } from "./cluster.js";
+import { PACKAGES, VERSIONS } from "../release.js";
+import { LOCAL } from "../storage.js";
 
 export const nodeMethods: Handlers = {
-  "GET /nodes": ({ pve }) => [
-    {
-      id: `node/${pve.nodeName}`,
-      node: pve.nodeName,
+  "GET /nodes": ({ pve }) =>
+    membersOf(pve).map(({ nodeName, fingerprint }) => ({
+      id: `node/${nodeName}`,
+      node: nodeName,
       type: "node",
       status: "online",
       level: "",
-      ssl_fingerprint: pve.fingerprint,
-    },
-  ],
+      ssl_fingerprint: fingerprint,
+    })),
 
   "GET /nodes/{node}": () =>
     ["lxc", "storage", "network", "tasks", "status", "apt", "version"].map((name) => ({ name })),
 
-  "GET /nodes/{node}/version": () => VERSION,
+  "GET /nodes/{node}/version": ({ pve }) => VERSIONS[pve.release],
 
   "GET /nodes/{node}/status": ({ pve }) => nodeStatus(pve),
 
   "GET /nodes/{node}/network": async ({ params }) => networks(text(params, "type")),
 
-  "GET /nodes/{node}/apt/versions": () => PACKAGES.map(([Package, Version]) => packageVersion(Package, Version)),
+  "GET /nodes/{node}/apt/versions": ({ pve }) =>
+    PACKAGES[pve.release].map(([Package, Version]) => packageVersion(Package, Version)),
 };
-
-/** The versions the recorded answers come from. */
-const PACKAGES = [
-  ["proxmox-ve", "9.2.0"],
-  ["pve-manager", VERSION.version],
-  ["pve-container", "6.1.10"],
-  ["pve-storage", "9.1.7"],
-  ["libpve-access-control", "9.1.1"],
-  ["lxc-pve", "6.0.5-4"],
-] as const;
 
 function packageVersion(name: string, version: string): Record<string, string> {
   return {
@@ -54,12 +46,13 @@ function packageVersion(name: string, version: string): Record<string, string> {
 }
 
 function nodeStatus(pve: Pve): Record<string, unknown> {
+  const { version, repoid } = VERSIONS[pve.release];
   const total = totalmem();
   const free = freemem();
-  const space = pve.storage.space();
+  const space = pve.storages.get(LOCAL).space();
   const processors = cpus();
   return {
-    pveversion: `pve-manager/${VERSION.version}/${VERSION.repoid}`,
+    pveversion: `pve-manager/${version}/${repoid}`,
     kversion: `Linux ${release()}`,
     "current-kernel": { sysname: "Linux", release: release(), version: "", machine: "x86_64" },
     "boot-info": { mode: "legacy-bios" },

@@ -1,3 +1,4 @@
+import { ownerOf } from "../cluster.js";
 import { words } from "../format.js";
 import { may, mustHave } from "../permission.js";
 import { type Call, type Handlers, type Pve, text } from "../pve.js";
@@ -40,10 +41,11 @@ function describe(pve: Pve, poolid: string): Record<string, unknown> {
   const pool = knownPool(pve, poolid);
   const members = [
     ...pool.vms.map((vmid) => {
-      const status = pve.runtime.running(vmid) === undefined ? "stopped" : "running";
-      return { id: `lxc/${vmid}`, node: pve.nodeName, type: "lxc", vmid, status };
+      const owner = ownerOf(pve, vmid) ?? pve;
+      const status = owner.runtime.running(vmid) === undefined ? "stopped" : "running";
+      return { id: `lxc/${vmid}`, node: owner.nodeName, type: "lxc", vmid, status };
     }),
-    ...pool.storage.map(() => storageResource(pve)),
+    ...pve.storages.all.filter(({ id }) => pool.storage.includes(id)).map((storage) => storageResource(pve, storage)),
   ];
   return { ...(pool.comment === undefined ? {} : { comment: pool.comment }), members };
 }
