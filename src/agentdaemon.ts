@@ -5,6 +5,8 @@ import { clearNetwork } from "./agent/network.js";
 import { parseFile } from "./cli/config.js";
 import { Engine } from "./engine/engine.js";
 import { asFailure, Failure } from "./kit/failure.js";
+import { DESCRIPTION_BYTES_MAX } from "./nat/portmap/igd.js";
+import { HTTP_TIMEOUT_MS } from "./nat/portmap/service.js";
 import { systemClock } from "./sys/clock.js";
 import { openDatagramSocket } from "./sys/dgram.js";
 import { localExec } from "./sys/exec.js";
@@ -15,7 +17,10 @@ import { askLine, serveLines } from "./sys/localsocket.js";
 import { jsonLog } from "./sys/log.js";
 import { readNetInfo } from "./sys/netinfo.js";
 import { notifySystemd, startWatchdog } from "./sys/notify.js";
+import { plainHttp } from "./sys/plainhttp.js";
 import { systemRandom } from "./sys/random.js";
+import { lookUp } from "./sys/resolve.js";
+import { dialStream } from "./sys/streamdial.js";
 import { findUser } from "./sys/users.js";
 import { dialWebSocket } from "./sys/websocket.js";
 import { version } from "./version.js";
@@ -64,6 +69,11 @@ async function runDaemon(): Promise<void> {
       dial: dialWebSocket,
       fetchText,
       netInfo: readNetInfo,
+      dialRelay: dialStream,
+      lookUp,
+      openSocket: openDatagramSocket,
+      fetchHttp: (request, from) =>
+        plainHttp(request, from, { timeoutMs: HTTP_TIMEOUT_MS, bytesMax: DESCRIPTION_BYTES_MAX }),
       uid: uid === 0 ? undefined : uid,
       version,
       folders,

@@ -1,40 +1,41 @@
-import { type Endpoint, formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
+import type { Endpoint } from "../kit/endpoint.js";
 import { asFailure, Failure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
-import type { Clock } from "../sys/clock.js";
-import type { Exec } from "../sys/exec.js";
 import type { FetchText } from "../sys/fetchtext.js";
 import type { Files } from "../sys/files.js";
-import type { Log } from "../sys/log.js";
-import type { NetInfo } from "../sys/netinfo.js";
-import type { Random } from "../sys/random.js";
 import type { Dial } from "../sys/websocket.js";
-import { type AgentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
-import { type AgentRequest, type AgentStatus, agentRequest, type WhoamiAnswer } from "../wire/agentsocket.js";
-import { decodeJoinKey } from "../wire/joinkey.js";
+import type { AgentConfig } from "../wire/agentconfig.js";
+import {
+  type AgentRequest,
+  type AgentStatus,
+  agentRequest,
+  type NetcheckAnswer,
+  type PingAnswer,
+  type WhoamiAnswer,
+} from "../wire/agentsocket.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
-import { ControlClient } from "./control.js";
-import { type Choice, exitOf, greetHeard, isExit, wantInterface } from "./desired.js";
-import { candidates, nearestFirst, nextSearch, type Search } from "./endpoints.js";
+import type { ControlClient } from "./control.js";
+import { type Choice, exitOf, isExit, wantInterface } from "./desired.js";
+import { candidates } from "./endpoints.js";
+import { Greeting } from "./greeting.js";
 import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
-import { type Memory, recall, rememberChoice, rememberHeard, rememberMap } from "./memory.js";
+import { openControl } from "./line.js";
+import { type Memory, recall, rememberAdmission, rememberChoice, rememberHeard, rememberMap } from "./memory.js";
+import { netcheck } from "./netcheck.js";
 import { clearNetwork, setNetwork } from "./network.js";
-import { describeDevice } from "./report.js";
+import { ping } from "./pingpeer.js";
+import { Searches } from "./searches.js";
 import { describeStatus, type Line } from "./statusreport.js";
+import { Traversal, type TraversalParts } from "./traversal.js";
 import { seenFrom } from "./whoami.js";
 
-export type AgentParts = {
+export type AgentParts = TraversalParts & {
   readonly files: Files;
-  readonly exec: Exec;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
   readonly dial: Dial;
   readonly fetchText: FetchText;
-  netInfo(): NetInfo;
   /** `failed` is called when the data plane ends by itself. */
   openBackend(kind: "kernel" | "userspace", failed: (failure: Failure) => void): Promise<Backend>;
   probeKernel(): Promise<boolean>;
@@ -46,37 +47,31 @@ export type AgentParts = {
   ready(): void;
 };
 
-/** How often peers are looked at for endpoints that do not answer. */
-export const LOOK_INTERVAL_MS: Millis = 2_000;
-/** How often the machine's addresses are looked at; public ones are asked for every REPORT_ROUNDS-th time. */
-export const REPORT_INTERVAL_MS: Millis = 15_000;
-const REPORT_ROUNDS = 20;
-/**
- * A peer notices by itself that its session is gone, after 15 s without an answer (WireGuard paper §6.2 and §6.5).
- * For this long after its start an exit node calls those it knew, and they need not wait.
- */
-export const GREETING_MS: Millis = 20_000;
+/** How often the machine's addresses are looked at, and the peers that are talked to. */
+export const BEAT_MS: Millis = 1_000;
+/** How often the other peers are looked at, for endpoints that do not answer. */
+export const LOOK_INTERVAL_MS: Millis = 2 * BEAT_MS;
+/** How often an exit node asks for its public addresses. */
+const SEEN_INTERVAL_MS: Millis = 5 * 60_000;
 
 /** A device of the network: keeps its interface and routes as the map and the user's choice want them. */
 export class Agent {
   readonly #parts: AgentParts;
   readonly #config: AgentConfig;
   readonly #stop = new AbortController();
-  readonly #searches = new Map<string, Search>();
+  readonly #searches = new Searches();
   readonly #reconcile = latestOnly(() => this.#makeItSo());
   #identity: Identity | undefined;
-  #memory: Memory = { map: undefined, choice: { exit: undefined }, heard: {} };
+  #memory: Memory = { map: undefined, choice: { exit: undefined }, heard: {}, admission: undefined };
   #mapAt: Millis | undefined;
   #line: Line = { connected: false, reason: "not tried yet" };
   #backend: Backend | undefined;
-  #seen: WhoamiAnswer = {};
+  #traversal: Traversal | undefined;
+  #greeting = new Greeting(false, {}, 0);
   #control: ControlClient | undefined;
   #failure: Failure | undefined;
   /** Why the machine does not match the map, as the last try told; tried again until it does. */
   #trouble: string | undefined;
-  /** Just started: peers of the run before are greeted, so that their sessions are renewed at once. */
-  #greeting = false;
-  #greetUntil: Millis = 0;
 
   constructor(parts: AgentParts, config: AgentConfig) {
     this.#parts = parts;
@@ -91,19 +86,20 @@ export class Agent {
     if (signal.aborted) stop();
     this.#identity = await loadIdentity(files, this.#parts.random, folders.var);
     this.#memory = await recall(files, folders.var);
-    this.#greeting = this.#config.role === "exit-node";
-    this.#greetUntil = clock.now() + GREETING_MS;
+    this.#greeting = new Greeting(this.#config.role === "exit-node", this.#memory.heard, clock.now());
     this.#backend = await this.#openBackend();
     log.info("data plane open", { kind: this.#backend.kind });
-    if (this.#memory.map !== undefined) await this.#try(this.#reconcile());
+    this.#traversal = this.#openTraversal(this.#identity, this.#backend);
+    if (this.#memory.map !== undefined) await this.#try(this.#apply(this.#memory.map));
     this.#parts.ready();
     // What breaks one of them ends all, in order.
     const broken = (error: unknown): void => {
       this.#failure ??= asFailure(error);
       stop();
     };
-    const tasks = [this.#talk(this.#identity), this.#look(), this.#observe()];
+    const tasks = [this.#talk(this.#identity, this.#traversal), this.#beat(this.#traversal), this.#askSeen()];
     await Promise.all(tasks.map((task) => task.catch(broken)));
+    await this.#traversal.stop();
     await this.#leave();
     log.info("stopped", { at: clock.wall() });
     if (this.#failure !== undefined) throw this.#failure;
@@ -120,8 +116,12 @@ export class Agent {
     }
   }
 
-  async #act(request: AgentRequest): Promise<AgentStatus | WhoamiAnswer | undefined> {
+  async #act(request: AgentRequest): Promise<AgentStatus | WhoamiAnswer | NetcheckAnswer | PingAnswer | undefined> {
     switch (request.do) {
+      case "netcheck":
+        return netcheck(this.#started(), this.#parts.fetchText, this.#whoamiUrls());
+      case "ping":
+        return ping(this.#started(), this.#memory.map?.peers ?? [], request.peer);
       case "status":
         return this.#status();
       case "whoami":
@@ -132,6 +132,11 @@ export class Agent {
         this.#stop.abort();
         return undefined;
     }
+  }
+
+  #started(): Traversal {
+    if (this.#traversal !== undefined) return this.#traversal;
+    throw new Failure("agent-starting", "the agent has just been started", { advice: "exitnode status" });
   }
 
   async #use(choice: Choice): Promise<AgentStatus> {
@@ -149,6 +154,7 @@ export class Agent {
     this.#memory.choice = choice;
     await rememberChoice(this.#parts.files, this.#parts.folders.var, choice);
     await this.#reconcile();
+    this.#wakeExit();
     return this.#status();
   }
 
@@ -157,9 +163,9 @@ export class Agent {
     const held = map === undefined ? undefined : { map, ageMs: this.#mapAgeMs() };
     const state = await this.#state();
     const kind = this.#backend?.kind ?? "userspace";
-    return describeStatus(this.#config, kind, this.#parts.version, this.#line, held, choice, state, [
-      ...(this.#trouble === undefined ? [] : [this.#trouble]),
-    ]);
+    const warnings = this.#trouble === undefined ? [] : [this.#trouble];
+    const paths = this.#traversal;
+    return describeStatus(this.#config, kind, this.#parts.version, this.#line, held, choice, state, warnings, paths);
   }
 
   #mapAgeMs(): Millis {
@@ -179,45 +185,47 @@ export class Agent {
     });
   }
 
-  async #talk(identity: Identity): Promise<void> {
-    const { files, folders, log, dial, clock, random } = this.#parts;
-    const keyPath = `${folders.var}/${DEVICE_FILES.joinKey}`;
-    const joinKey = await files.readText(keyPath);
-    const joinSecret = joinKey === undefined ? undefined : decodeJoinKey(joinKey).secret;
-    const { coordinator, name } = this.#config;
-    this.#control = new ControlClient(
-      { dial, clock, random, log },
-      {
-        urls: nearestFirst(coordinator.urls, this.#networks()),
-        coordinatorKey: coordinator.publicKey,
-        machineKey: identity.machine,
-        hello: () => ({
-          agentVersion: this.#parts.version,
-          name,
-          publicKey: identity.publicKey,
-          report: this.#describe(),
-          ...(joinSecret === undefined ? {} : { joinSecret }),
-        }),
+  #openTraversal(identity: Identity, backend: Backend): Traversal {
+    const { files, folders } = this.#parts;
+    const traversal = new Traversal(this.#parts, this.#config, identity, {
+      onReport: (report) => this.#control?.report(report),
+      onCall: (to, probe) => this.#control?.call(to, probe),
+      onAdmission: (admission) => void this.#try(rememberAdmission(files, folders.var, admission)),
+    });
+    traversal.attach(backend);
+    if (this.#memory.admission !== undefined) traversal.relays.admit(this.#memory.admission);
+    return traversal;
+  }
+
+  async #talk(identity: Identity, traversal: Traversal): Promise<void> {
+    this.#control = await openControl(this.#parts, this.#config, identity, traversal, this.#networks(), {
+      onMap: (map) => this.#takeMap(map),
+      onLine: (line) => {
+        this.#line = line;
       },
-      {
-        onMap: (map) => this.#takeMap(map),
-        onWelcome: () => void files.remove(keyPath),
-        onRefused: ({ code, message, final }) => {
-          this.#line = { connected: false, reason: message, refusal: final ? code : undefined };
-          log.error("refused by the coordinator", { code, message });
-        },
-        onState: (state) => {
-          this.#line = state.connected ? state : { ...this.#line, url: undefined, ...state };
-        },
-      },
-    );
+    });
     await this.#control.run(this.#stop.signal);
   }
 
   #takeMap(map: NetworkMap): void {
     this.#memory.map = map;
     this.#mapAt = this.#parts.clock.now();
-    void this.#try(Promise.all([rememberMap(this.#parts.files, this.#parts.folders.var, map), this.#reconcile()]));
+    void this.#try(Promise.all([rememberMap(this.#parts.files, this.#parts.folders.var, map), this.#apply(map)]));
+  }
+
+  /** The ways first: WireGuard calls as soon as it is told, and whoever carries its call should be there. */
+  async #apply(map: NetworkMap): Promise<void> {
+    await this.#traversal?.setMap(map, this.#config.role === "exit-node" ? this.#greeting.heard : {});
+    await this.#reconcile();
+    this.#wakeExit();
+    for (const peer of map.peers) if (this.#greeting.calls(peer)) this.#traversal?.paths.wake(peer.publicKey);
+  }
+
+  /** The exit in use is looked for whether or not there is traffic yet. */
+  #wakeExit(): void {
+    const { map, choice } = this.#memory;
+    const exit = map === undefined ? undefined : exitOf(map, choice);
+    if (exit !== undefined) this.#traversal?.paths.wake(exit.publicKey);
   }
 
   async #makeItSo(): Promise<void> {
@@ -226,11 +234,11 @@ export class Agent {
     if (this.#stop.signal.aborted) return;
     const networks = this.#networks();
     const endpointOf = (peer: MapPeer): Endpoint | undefined => {
-      const list = this.#candidates(peer, networks);
-      return list[(this.#searches.get(peer.id)?.at ?? 0) % Math.max(1, list.length)];
+      const search = (): Endpoint | undefined => this.#searches.pick(peer, this.#candidates(peer, networks));
+      return this.#traversal?.endpointOf(peer, search);
     };
     const want = wantInterface(this.#config, this.#identity.wireguardKey, map, choice, endpointOf);
-    await this.#backend.set(this.#greeting ? greetHeard(want, this.#memory.heard) : want);
+    await this.#backend.set(this.#greeting.apply(want));
     await setNetwork(this.#parts, this.#config, map, choice);
     this.#trouble = undefined;
   }
@@ -244,67 +252,48 @@ export class Agent {
     });
   }
 
-  /** Peers whose endpoint stays silent get their next one. */
-  async #look(): Promise<void> {
-    while (await this.#pause(LOOK_INTERVAL_MS)) {
-      if (this.#trouble !== undefined) await this.#try(this.#reconcile());
-      const { map, choice } = this.#memory;
+  /** Once a second: has the machine moved, what do those do that are talked to, and is an endpoint silent for long? */
+  async #beat(traversal: Traversal): Promise<void> {
+    for (let beat = 1; await this.#pause(BEAT_MS); beat++) {
+      const isLook = (beat * BEAT_MS) % LOOK_INTERVAL_MS === 0;
+      const move = traversal.look();
+      if (move === "elsewhere") this.#control?.moved();
+      else if (move === "more") this.#control?.hurry();
+      if (isLook && this.#trouble !== undefined) await this.#try(this.#reconcile());
+      if (!isLook && !traversal.paths.isTalking()) continue;
       const state = await this.#state();
-      if (map === undefined || state === undefined) continue;
-      const networks = this.#networks();
-      const exit = exitOf(map, choice);
-      let moved = false;
-      for (const peer of map.peers) {
-        const seen = state.peers.find(({ publicKey }) => publicKey === peer.publicKey);
-        // Only a peer that is written to can be expected to answer.
-        if (peer !== exit && (seen?.sentBytes ?? 0) === 0) continue;
-        const before = this.#searches.get(peer.id);
-        const count = this.#candidates(peer, networks).length;
-        const after = nextSearch(before, count, seen?.lastHandshakeAgeMs, this.#parts.clock.now());
-        this.#searches.set(peer.id, after);
-        moved ||= before !== undefined && before.at !== after.at;
-      }
-      for (const id of this.#searches.keys()) if (!map.peers.some((peer) => peer.id === id)) this.#searches.delete(id);
-      await this.#noteHeard(state);
-      const greeted = this.#greeting && this.#parts.clock.now() > this.#greetUntil;
-      if (greeted) this.#greeting = false;
-      if (moved || greeted) await this.#try(this.#reconcile());
+      if (state === undefined) continue;
+      traversal.observe(state);
+      this.#wakeExit();
+      if (isLook) await this.#look(state, traversal);
     }
   }
 
-  /** An exit node's peers are behind NATs of their own: where one was last heard from is the best guess there is. */
+  /** Peers whose endpoint stays silent get their next one, where a handshake is all that can be asked of them. */
+  async #look(state: InterfaceState, traversal: Traversal): Promise<void> {
+    const { map, choice } = this.#memory;
+    if (map === undefined) return;
+    const now = this.#parts.clock.now();
+    const networks = this.#networks();
+    const searched = map.peers.filter(({ publicKey }) => traversal.isSearched(publicKey));
+    const count = (peer: MapPeer): number => this.#candidates(peer, networks).length;
+    const moved = this.#searches.look(searched, state, exitOf(map, choice), now, count);
+    if (this.#greeting.note(state))
+      await this.#try(rememberHeard(this.#parts.files, this.#parts.folders.var, this.#greeting.heard));
+    if (this.#greeting.ends(now) || moved || traversal.hasGivenUp()) await this.#try(this.#reconcile());
+  }
+
   #candidates(peer: MapPeer, networks: readonly Cidr[]): Endpoint[] {
-    const heard = this.#config.role === "exit-node" ? tryEndpoint(this.#memory.heard[peer.publicKey] ?? "") : undefined;
+    const heard = this.#greeting.of(peer);
     return [...(heard === undefined ? [] : [heard]), ...candidates(peer.endpoints, networks)];
   }
 
-  async #noteHeard(state: InterfaceState): Promise<void> {
-    if (this.#config.role !== "exit-node") return;
-    const heard: Record<string, string> = {};
-    for (const { publicKey, endpoint, lastHandshakeAgeMs } of state.peers)
-      if (endpoint !== undefined && lastHandshakeAgeMs !== undefined) heard[publicKey] = formatEndpoint(endpoint);
-    // Until a peer has answered in this run, what an earlier run heard stands.
-    const all = this.#greeting ? { ...this.#memory.heard, ...heard } : heard;
-    if (JSON.stringify(all) === JSON.stringify(this.#memory.heard)) return;
-    this.#memory.heard = all;
-    await this.#try(rememberHeard(this.#parts.files, this.#parts.folders.var, all));
-  }
-
-  /** Tells the coordinator when the machine's addresses have changed. */
-  async #observe(): Promise<void> {
-    let said = "";
-    for (let round = 0; ; round++) {
-      if (round % REPORT_ROUNDS === 0 && this.#config.role === "exit-node")
-        this.#seen = await seenFrom(this.#parts.fetchText, this.#whoamiUrls());
-      const report = this.#describe();
-      if (JSON.stringify(report) !== said) this.#control?.report(report);
-      said = JSON.stringify(report);
-      if (!(await this.#pause(REPORT_INTERVAL_MS))) return;
-    }
-  }
-
-  #describe(): ReturnType<typeof describeDevice> {
-    return describeDevice(this.#config, this.#config.listenPort, this.#parts.netInfo(), this.#seen);
+  /** An exit node tells the coordinator how the world sees it. */
+  async #askSeen(): Promise<void> {
+    do {
+      if (this.#config.role === "exit-node")
+        this.#traversal?.setSeen(await seenFrom(this.#parts.fetchText, this.#whoamiUrls()));
+    } while (await this.#pause(SEEN_INTERVAL_MS));
   }
 
   #whoamiUrls(): readonly string[] {

@@ -47,6 +47,10 @@ export type ControlEvents = {
   onMap(map: NetworkMap): void;
   /** The device is in: a join secret is used up now. */
   onWelcome?(welcome: { readonly deviceId: string; readonly coordinatorVersion: string }): void;
+  /** To the network's relays, base64. */
+  onAdmission?(admission: string): void;
+  /** A sealed probe of a peer's, base64. Who sent it is what the probe proves. */
+  onCall?(probe: string): void;
   /** A final refusal is not retried: run() returns after it. */
   onRefused(refusal: { readonly code: Refusal; readonly message: string; readonly final: boolean }): void;
   onState(state: ControlState): void;
@@ -118,6 +122,17 @@ export class ControlClient {
     this.#session?.send({ type: "report", report });
   }
 
+  /** Hands a sealed probe on to a peer; lost while there is no connection. */
+  call(to: Key, probe: string): void {
+    this.#session?.send({ type: "call", to, probe });
+  }
+
+  /** This machine is elsewhere: a connection of its old address is dead, and would take seconds to prove it. */
+  moved(): void {
+    this.#session?.end("this machine has moved to another network");
+    this.#hurry.abort();
+  }
+
   /** The network changed: proves the connection, or ends the waiting for the next try. */
   hurry(): void {
     this.#session?.probe();
@@ -165,6 +180,8 @@ export class ControlClient {
           // What was reported while the greeting was on its way.
           if (this.#report !== undefined && this.#report !== said) this.report(this.#report);
         } else if (message.type === "map") this.#events.onMap(message.map);
+        else if (message.type === "admission") this.#events.onAdmission?.(message.admission);
+        else if (message.type === "call") this.#events.onCall?.(message.probe);
         else if (message.type === "refused") {
           const { code, message: words } = message;
           const final = FINAL.has(code);

@@ -5,13 +5,26 @@ import type { Files } from "../sys/files.js";
 import type { Random } from "../sys/random.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
 
-/** The two keys of a device, made at its first start: one proves the machine to the coordinator, one is WireGuard's. */
-export type Identity = { readonly machine: KeyPair; readonly wireguardKey: Key; readonly publicKey: Key };
+/**
+ * The keys of a device, made at its first start: one proves the machine to the coordinator, one is WireGuard's, one
+ * seals probes. The last is kept as well: peers that cannot hear of a new one, the coordinator being away, still
+ * understand a device that was restarted.
+ */
+export type Identity = {
+  readonly machine: KeyPair;
+  readonly wireguardKey: Key;
+  readonly publicKey: Key;
+  readonly discovery: KeyPair;
+};
+
+const DISCOVERY_KEY_FILE = "discovery.key";
 
 export async function loadIdentity(files: Files, random: Random, folder: string): Promise<Identity> {
   const machine = await loadKey(files, random, `${folder}/${DEVICE_FILES.machineKey}`);
   const wireguardKey = await loadKey(files, random, `${folder}/${DEVICE_FILES.wireguardKey}`);
+  const discovery = await loadKey(files, random, `${folder}/${DISCOVERY_KEY_FILE}`);
   return {
+    discovery: keyPairOf(keyBytes(discovery)),
     machine: keyPairOf(keyBytes(machine)),
     wireguardKey,
     publicKey: keyOf(keyPairOf(keyBytes(wireguardKey)).publicKey),

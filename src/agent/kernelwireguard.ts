@@ -1,4 +1,4 @@
-import { formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
+import { type Endpoint, formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
 import { type Key, keyBytes, keyOf, tryKey } from "../kit/key.js";
 import { MINUTE, SECOND } from "../kit/time.js";
@@ -38,6 +38,7 @@ export class KernelWireGuard implements Backend {
   #name: string;
   #last: WantInterface | undefined;
   #warning: string | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** Without `openSocket` there are no probes. */
   constructor(exec: Exec, name: string, clock: Wall, openSocket?: OpenSocket) {
@@ -49,13 +50,35 @@ export class KernelWireGuard implements Backend {
     this.probes = this.#probes;
   }
 
-  async set(want: WantInterface): Promise<void> {
+  set(want: WantInterface): Promise<void> {
+    return this.#inTurn(() => this.#set(want));
+  }
+
+  async #set(want: WantInterface): Promise<void> {
     if (this.#name !== want.name) await this.close();
     this.#name = want.name;
     await this.#configure(want);
     // Port 0 is one of the kernel's choice.
     const port = want.listenPort === 0 ? (await this.state()).listenPort : want.listenPort;
     this.#warning = await this.#probes?.follow(port);
+  }
+
+  point(publicKey: Key, endpoint: Endpoint): Promise<void> {
+    return this.#inTurn(async () => {
+      const before = this.#last;
+      // For `wg set`, a peer that is not there is one to be made.
+      if (before?.peers.some((peer) => peer.publicKey === publicKey) !== true) return;
+      await this.#must(["wg", "set", before.name, "peer", publicKey, "endpoint", formatEndpoint(endpoint)]);
+      const peers = before.peers.map((peer) => (peer.publicKey === publicKey ? { ...peer, endpoint } : peer));
+      this.#last = { ...before, peers };
+    });
+  }
+
+  /** One change after the other: a peer that is being removed must not be made again by a new endpoint. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 
   async #configure(want: WantInterface): Promise<void> {

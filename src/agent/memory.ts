@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { fromBase64, toBase64 } from "../kit/bytes.js";
 import { tryJson } from "../kit/json.js";
 import type { Files } from "../sys/files.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
@@ -11,9 +12,12 @@ export type Memory = {
   choice: Choice;
   /** Where peers were last heard from, by public key: an exit node greets them there after a restart. */
   heard: Readonly<Record<string, string>>;
+  /** To the relays; it may have expired. */
+  admission: Uint8Array | undefined;
 };
 
 const HEARD_FILE = "heard.json";
+const ADMISSION_FILE = "admission";
 const heardFile = z.record(z.string().max(64), z.string().max(64));
 const choiceFile = z.object({ exit: z.string().optional() });
 
@@ -26,6 +30,7 @@ export async function recall(files: Files, folder: string): Promise<Memory> {
     map: map.success ? map.data : undefined,
     choice: { exit: choice.success ? choice.data.exit : undefined },
     heard: heard.success ? heard.data : {},
+    admission: fromBase64((await files.readText(`${folder}/${ADMISSION_FILE}`))?.trim() ?? "-"),
   };
 }
 
@@ -40,4 +45,8 @@ export async function rememberChoice(files: Files, folder: string, choice: Choic
 
 export async function rememberHeard(files: Files, folder: string, heard: Memory["heard"]): Promise<void> {
   await files.write(`${folder}/${HEARD_FILE}`, `${JSON.stringify(heard)}\n`, { mode: 0o600 });
+}
+
+export async function rememberAdmission(files: Files, folder: string, admission: Uint8Array): Promise<void> {
+  await files.write(`${folder}/${ADMISSION_FILE}`, `${toBase64(admission)}\n`, { mode: 0o600 });
 }

@@ -1,36 +1,26 @@
 import { formatEndpoint } from "../kit/endpoint.js";
-import { type Cidr, cidrContains, familyOf, type Ip, isPrivate, parseCidr } from "../kit/ip.js";
-import type { NetInfo } from "../sys/netinfo.js";
+import { type Cidr, cidrContains, type Ip, parseCidr } from "../kit/ip.js";
+import type { Key } from "../kit/key.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { DeviceReport } from "../wire/control.js";
-import { ENDPOINTS_MAX } from "../wire/map.js";
+import { type Known, LINK_LOCAL, ownAddresses, type PublicAddresses, standingOf } from "./standing.js";
 
 /** What a device tells the coordinator about itself, from what was seen on the machine. */
 
-export type PublicAddresses = { readonly ipv4?: Ip | undefined; readonly ipv6?: Ip | undefined };
-
 const GLOBAL_IPV6 = parseCidr("2000::/3");
-const LINK_LOCAL: readonly Cidr[] = [parseCidr("fe80::/10"), parseCidr("169.254.0.0/16")];
 
 export function describeDevice(
   config: AgentConfig,
-  listenPort: number,
-  info: NetInfo,
-  seen: PublicAddresses,
+  known: Known,
+  paths: { readonly discoveryKey?: Key; readonly homeRelay?: string | undefined },
 ): DeviceReport {
-  const own = info.addresses.filter((address) => address.interface !== config.interface).map(({ ip }) => ip);
-  const usable = own.filter((ip) => !LINK_LOCAL.some((range) => cidrContains(range, ip)));
-  const forwarded =
-    config.forwardedPort === undefined || seen.ipv4 === undefined
-      ? []
-      : [{ address: seen.ipv4, port: config.forwardedPort }];
-  const globals = usable.filter((ip) => !isPrivate(ip));
-  const privates = usable.filter((ip) => isPrivate(ip) && familyOf(ip) === 4);
-  const endpoints = [...forwarded, ...[...globals, ...privates].map((address) => ({ address, port: listenPort }))];
+  const { info, seen } = known;
   return {
-    endpoints: [...new Set(endpoints.map(formatEndpoint))].slice(0, ENDPOINTS_MAX),
-    routes: config.role === "exit-node" ? exitRoutes(usable, seen) : [],
+    endpoints: standingOf(config, known).endpoints.map(formatEndpoint),
+    routes: config.role === "exit-node" ? exitRoutes(ownAddresses(config, info), seen) : [],
     resolvers: config.role === "exit-node" ? info.resolvers.filter(isForwardable).slice(0, 4) : [],
+    ...(paths.discoveryKey === undefined ? {} : { discoveryKey: paths.discoveryKey }),
+    ...(paths.homeRelay === undefined ? {} : { homeRelay: paths.homeRelay }),
   };
 }
 

@@ -1,11 +1,15 @@
 import { formatEndpoint } from "../kit/endpoint.js";
 import type { Millis } from "../kit/time.js";
+import { describeNat } from "../nat/natkind.js";
+import { whyRelayed } from "../nat/path.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { AgentStatus } from "../wire/agentsocket.js";
-import type { NetworkMap } from "../wire/map.js";
+import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { InterfaceState, PeerState } from "../wireguard/interface.js";
 import { type Choice, exitOf, offers } from "./desired.js";
 import { PROVEN_WITHIN_MS } from "./endpoints.js";
+import { isLoopback } from "./loopback.js";
+import type { Traversal } from "./traversal.js";
 
 /** What the agent knows of its line to the coordinator. */
 export type Line = {
@@ -25,6 +29,7 @@ export function describeStatus(
   choice: Choice,
   state: InterfaceState | undefined,
   warnings: readonly string[],
+  traversal: Traversal | undefined,
 ): AgentStatus {
   const peerStates = new Map((state?.peers ?? []).map((peer) => [peer.publicKey, peer]));
   return {
@@ -50,14 +55,45 @@ export function describeStatus(
         role: peer.role,
         addresses: peer.addresses,
         online: peer.online,
-        path: isProven(seen) ? ("direct" as const) : ("searching" as const),
+        ...describeWay(peer, seen, traversal),
         receivedBytes: seen?.receivedBytes ?? 0,
         sentBytes: seen?.sentBytes ?? 0,
-        ...(seen?.endpoint === undefined ? {} : { endpoint: formatEndpoint(seen.endpoint) }),
         ...(seen?.lastHandshakeAgeMs === undefined ? {} : { lastHandshakeAgeMs: seen.lastHandshakeAgeMs }),
       };
     }),
-    warnings: [...warnings, ...(state?.warnings ?? [])],
+    ...describeHere(traversal),
+    warnings: [...warnings, ...(traversal?.paths.warnings ?? []), ...(state?.warnings ?? [])],
+  };
+}
+
+function describeHere(traversal: Traversal | undefined): Pick<AgentStatus, "nat" | "homeRelay"> {
+  const { stun, relays } = traversal ?? {};
+  const homeRelay = relays?.nameOf(relays.home);
+  return {
+    ...(stun === undefined ? {} : { nat: describeNat(stun) }),
+    ...(homeRelay === undefined ? {} : { homeRelay }),
+  };
+}
+
+export type Way = Pick<AgentStatus["peers"][number], "path" | "endpoint" | "roundTripMs" | "relay" | "why">;
+
+/** How the peer is reached: as its path finder says or, where there is none, as WireGuard's handshakes prove. */
+export function describeWay(peer: MapPeer, seen: PeerState | undefined, traversal: Traversal | undefined): Way {
+  const found = traversal?.paths.of(peer.publicKey);
+  const direct = seen?.endpoint !== undefined && !isLoopback(seen.endpoint.address) ? seen.endpoint : undefined;
+  if (found === undefined || (found.route.kind === "none" && direct !== undefined))
+    return {
+      path: isProven(seen) ? "direct" : "searching",
+      ...(direct === undefined ? {} : { endpoint: formatEndpoint(direct) }),
+    };
+  const { path } = found.finder;
+  if (path.kind === "direct")
+    return { path: "direct", endpoint: formatEndpoint(path.endpoint), roundTripMs: path.roundTripMs };
+  const relay = found.route.kind === "none" ? undefined : traversal?.relays.nameOf(peer.homeRelay);
+  return {
+    path: path.kind,
+    ...(relay === undefined ? {} : { relay }),
+    ...(path.kind === "relayed" ? { why: whyRelayed(path.why) } : {}),
   };
 }
 

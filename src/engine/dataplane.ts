@@ -1,5 +1,6 @@
 import type { Endpoint } from "../kit/endpoint.js";
 import { Failure } from "../kit/failure.js";
+import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import { Arena, fixedMemory } from "../sys/arena.js";
 import type { Clock } from "../sys/clock.js";
@@ -130,6 +131,11 @@ export class DataPlane {
     this.#equip(this.#open);
     this.#watch();
     this.#run(this.#device.configure(want, this.#parts.clock.now()));
+    this.#flush();
+  }
+
+  point(publicKey: Key, endpoint: Endpoint): void {
+    this.#run(this.#device.point(publicKey, endpoint, this.#parts.clock.now()));
     this.#flush();
   }
 

@@ -1,5 +1,7 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import type { Endpoint } from "../kit/endpoint.js";
 import { asFailure, Failure } from "../kit/failure.js";
+import type { Key } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import { Arena } from "../sys/arena.js";
 import { type Libc, loadLibc } from "../sys/libc.js";
@@ -54,6 +56,10 @@ export class Engine implements Backend {
       throw error;
     }
     thread.wasSet = true;
+  }
+
+  async point(publicKey: Key, endpoint: Endpoint): Promise<void> {
+    await this.#thread?.ask({ do: "point", publicKey, endpoint });
   }
 
   async state(): Promise<InterfaceState> {

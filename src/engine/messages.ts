@@ -1,5 +1,6 @@
 import type { MessagePort } from "node:worker_threads";
 import type { Endpoint } from "../kit/endpoint.js";
+import type { Key } from "../kit/key.js";
 import type { InterfaceState, WantInterface } from "../wireguard/interface.js";
 import type { Offload } from "./offloads.js";
 
@@ -7,6 +8,7 @@ import type { Offload } from "./offloads.js";
 export type Request =
   | { readonly id: number; readonly do: "set"; readonly want: WantInterface }
   | { readonly id: number; readonly do: "state" }
+  | { readonly id: number; readonly do: "point"; readonly publicKey: Key; readonly endpoint: Endpoint }
   | { readonly id: number; readonly do: "close" };
 
 export type ProbeOut = { readonly do: "probe"; readonly to: Endpoint; readonly datagram: Uint8Array };

@@ -57,6 +57,9 @@ function answer(plane: DataPlane, request: Request): Reply {
       case "set":
         plane.set(request.want);
         return { id };
+      case "point":
+        plane.point(request.publicKey, request.endpoint);
+        return { id };
       case "state":
         return { id, state: plane.state() };
       case "close":

@@ -3,7 +3,7 @@ import { Agent, type AgentParts } from "../../src/agent/agent.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import { formatEndpoint } from "../../src/kit/endpoint.js";
-import type { Failure } from "../../src/kit/failure.js";
+import { Failure } from "../../src/kit/failure.js";
 import { parseCidr, parseIp } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
 import { systemRandom } from "../../src/sys/random.js";
@@ -54,6 +54,7 @@ export class World {
   readonly config: AgentConfig;
   backend: ModelBackend;
   ready = 0;
+  readonly relaysDialed: string[] = [];
   kernel = false;
   fail: (failure: Failure) => void = () => assert.fail("no data plane yet");
 
@@ -76,6 +77,13 @@ export class World {
       log: { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined },
       dial: this.coordinator.dial,
       fetchText: async () => undefined,
+      dialRelay: async (url) => {
+        this.relaysDialed.push(new URL(url).hostname);
+        throw new Failure("relay-unreachable", `${url}: nothing listens there`);
+      },
+      lookUp: async (name) => parseIp(name),
+      openSocket: async (port) => ({ port, onReceive: undefined, send: () => undefined, close: () => undefined }),
+      fetchHttp: async () => undefined,
       netInfo: () => ({
         addresses: [{ interface: "eth0", ip: parseIp("192.168.7.2"), network: parseCidr("192.168.7.0/24") }],
         resolvers: [],

@@ -63,6 +63,9 @@ export class ModelCoordinator {
   readonly #links = new Set<{ socket: BinarySocket; transport: Transport }>();
   readonly hellos: Extract<ToCoordinator, { type: "hello" }>[] = [];
   readonly reports: DeviceReport[] = [];
+  readonly calls: Extract<ToCoordinator, { type: "call" }>[] = [];
+  /** Given to whoever is let in. */
+  admission: string | undefined;
   dials = 0;
   away = false;
   refusal: Refusal | undefined;
@@ -116,6 +119,7 @@ export class ModelCoordinator {
 
   #answer(link: { socket: BinarySocket; transport: Transport }, message: ToCoordinator): void {
     if (message.type === "ping") this.#send(link, { type: "pong", sentAt: message.sentAt });
+    if (message.type === "call") this.calls.push(message);
     if (message.type === "report") this.reports.push(message.report);
     if (message.type !== "hello") return;
     this.hellos.push(message);
@@ -125,6 +129,7 @@ export class ModelCoordinator {
     }
     this.#send(link, { type: "welcome", deviceId: "d1", coordinatorVersion: "test" });
     this.#send(link, { type: "map", map: this.map });
+    if (this.admission !== undefined) this.#send(link, { type: "admission", admission: this.admission });
   }
 
   #send({ socket, transport }: { socket: BinarySocket; transport: Transport }, message: ToDevice): void {

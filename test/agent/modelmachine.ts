@@ -1,8 +1,9 @@
+import type { Endpoint } from "../../src/kit/endpoint.js";
 import type { Family } from "../../src/kit/ip.js";
 import type { Key } from "../../src/kit/key.js";
 import type { Exec } from "../../src/sys/exec.js";
 import type { Files } from "../../src/sys/files.js";
-import type { Backend, InterfaceState, PeerState, WantInterface } from "../../src/wireguard/interface.js";
+import type { Backend, InterfaceState, PeerState, Probes, WantInterface } from "../../src/wireguard/interface.js";
 
 /** A Linux machine as far as an agent changes it: one device, its addresses, our rules, routes and nftables table. */
 export class ModelMachine {
@@ -102,6 +103,12 @@ export class ModelBackend implements Backend {
   readonly kind: "kernel" | "userspace";
   want: WantInterface | undefined;
   closed = false;
+  /** Datagrams of the agent's own that were sent from the interface's port. */
+  readonly sent: { readonly to: Endpoint; readonly datagram: Uint8Array }[] = [];
+  readonly probes: Probes = {
+    send: (to, datagram) => void this.sent.push({ to, datagram }),
+    onReceive: undefined,
+  };
   readonly answering = new Map<Key, Partial<PeerState>>();
   readonly #machine: ModelMachine;
 
@@ -113,6 +120,12 @@ export class ModelBackend implements Backend {
   async set(want: WantInterface): Promise<void> {
     this.want = want;
     this.#machine.link ??= { up: false, mtu: want.mtu };
+  }
+
+  async point(publicKey: Key, endpoint: Endpoint): Promise<void> {
+    if (this.want === undefined) return;
+    const peers = this.want.peers.map((peer) => (peer.publicKey === publicKey ? { ...peer, endpoint } : peer));
+    this.want = { ...this.want, peers };
   }
 
   async state(): Promise<InterfaceState> {

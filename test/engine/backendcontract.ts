@@ -125,6 +125,29 @@ AllowedIPs = 100.64.7.1/32, fd7e:7::1/128
       assert.deepEqual((await peerState()).endpoint, moved, "answers come from there");
     });
 
+    test("point sends elsewhere at once, though the peer has moved there and back, and an equal value keeps it", async () => {
+      const [v4, v6] = [parseEndpoint("10.99.7.2:51999"), parseEndpoint("[fd99:7::2]:51999")];
+      await backend.point(peer.publicKey, v4);
+      assert.deepEqual((await peerState()).endpoint, v4);
+      assert.equal(await pings(here, "100.64.7.2"), true);
+      await backend.point(peer.publicKey, v6);
+      await backend.set({ ...want, peers: [{ ...peer, endpoint: v6 }] });
+      assert.deepEqual((await peerState()).endpoint, v6);
+      await backend.point(peer.publicKey, v4);
+      await backend.point(peer.publicKey, v6);
+      assert.deepEqual((await peerState()).endpoint, v6);
+      assert.equal(await pings(here, "100.64.7.2"), true);
+    });
+
+    test("point knows no peer that was not set", async () => {
+      const stranger = publicOf(secret(0x77));
+      await backend.point(stranger, parseEndpoint("10.99.7.2:51999"));
+      assert.deepEqual(
+        (await backend.state()).peers.map(({ publicKey }) => publicKey),
+        [peer.publicKey],
+      );
+    });
+
     test("a removed peer is cut off in both directions, and comes back when set again", async () => {
       await backend.set({ ...want, peers: [] });
       assert.deepEqual((await backend.state()).peers, []);

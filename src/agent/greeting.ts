@@ -1,0 +1,63 @@
+import { type Endpoint, formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
+import type { Millis } from "../kit/time.js";
+import type { MapPeer } from "../wire/map.js";
+import type { InterfaceState, WantInterface } from "../wireguard/interface.js";
+import { greetHeard } from "./desired.js";
+import { isLoopback } from "./loopback.js";
+import type { Memory } from "./memory.js";
+
+/**
+ * A peer notices by itself that its session is gone, after 15 s without an answer (WireGuard paper §6.2 and §6.5).
+ * For this long after its start an exit node calls those it knew, and they need not wait.
+ */
+export const GREETING_MS: Millis = 20_000;
+
+/** Where an exit node's peers were last heard from: they are behind NATs of their own, and it is the best guess there is. */
+export class Greeting {
+  readonly #isExit: boolean;
+  readonly #until: Millis;
+  heard: Memory["heard"];
+  #over: boolean;
+
+  /** `heard` is of an earlier run. Only an exit node greets: the others call whom they need. */
+  constructor(isExit: boolean, heard: Memory["heard"], now: Millis) {
+    this.#isExit = isExit;
+    this.heard = heard;
+    this.#over = !isExit;
+    this.#until = now + GREETING_MS;
+  }
+
+  of(peer: MapPeer): Endpoint | undefined {
+    return this.#isExit ? tryEndpoint(this.heard[peer.publicKey] ?? "") : undefined;
+  }
+
+  /** Whether this peer is to be called now. */
+  calls(peer: MapPeer): boolean {
+    return !this.#over && this.heard[peer.publicKey] !== undefined;
+  }
+
+  apply(want: WantInterface): WantInterface {
+    return this.#over ? want : greetHeard(want, this.heard);
+  }
+
+  /** True once, when the time of greeting is over. */
+  ends(now: Millis): boolean {
+    if (this.#over || now <= this.#until) return false;
+    this.#over = true;
+    return true;
+  }
+
+  /** Takes in where peers are heard from now; true when that is news. */
+  note(state: InterfaceState): boolean {
+    if (!this.#isExit) return false;
+    const heard: Record<string, string> = {};
+    for (const { publicKey, endpoint, lastHandshakeAgeMs } of state.peers)
+      if (endpoint !== undefined && lastHandshakeAgeMs !== undefined && !isLoopback(endpoint.address))
+        heard[publicKey] = formatEndpoint(endpoint);
+    // Until a peer has answered in this run, what an earlier run heard stands.
+    const all = this.#over ? heard : { ...this.heard, ...heard };
+    if (JSON.stringify(all) === JSON.stringify(this.heard)) return false;
+    this.heard = all;
+    return true;
+  }
+}

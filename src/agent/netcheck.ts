@@ -1,0 +1,66 @@
+import { formatEndpoint } from "../kit/endpoint.js";
+import { type Family, familyOf, tryIp } from "../kit/ip.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import { describeNat } from "../nat/natkind.js";
+import type { FetchText } from "../sys/fetchtext.js";
+import type { NetcheckAnswer } from "../wire/agentsocket.js";
+import type { PortMapping } from "./portmapping.js";
+import type { Traversal } from "./traversal.js";
+import { WHOAMI_TIMEOUT_MS } from "./whoami.js";
+
+/** A round of STUN takes three seconds at most, looking up the relays' names as long again. */
+const LOCATE_TIMEOUT_MS: Millis = 7 * SECOND;
+
+/** What stands between this device and the others, found out anew. */
+export async function netcheck(
+  traversal: Traversal,
+  fetchText: FetchText,
+  whoami: readonly string[],
+): Promise<NetcheckAnswer> {
+  const [report, captivePortal] = await Promise.all([
+    traversal.locate(LOCATE_TIMEOUT_MS),
+    guessCaptivePortal(fetchText, whoami),
+  ]);
+  const mapped = (family: Family): string | undefined => {
+    const endpoint = report?.mapped.find(({ address }) => familyOf(address) === family);
+    return endpoint === undefined ? undefined : formatEndpoint(endpoint);
+  };
+  return {
+    ...(report === undefined ? {} : { udp: !report.blocked, nat: describeNat(report) }),
+    ...present({ ipv4: mapped(4), ipv6: mapped(6) }),
+    portmap: describePortMapping(traversal.portMapping),
+    relays: traversal.relays.describe().map(({ name, url, home, state, reason, roundTripMs }) => ({
+      ...{ name, url, home, state },
+      ...present({ reason }),
+      ...present({ roundTripMs }),
+    })),
+    ...present({ captivePortal }),
+  };
+}
+
+function describePortMapping({ status, seen, mapped }: PortMapping): NetcheckAnswer["portmap"] {
+  const by = status?.kind === "mapped" ? status.service : undefined;
+  const outcome = (name: "pcp" | "natpmp" | "upnp"): "absent" | "offered" | "mapped" =>
+    name === by ? "mapped" : seen.includes(name) ? "offered" : "absent";
+  return {
+    ...{ pcp: outcome("pcp"), natpmp: outcome("natpmp"), upnp: outcome("upnp") },
+    ...(mapped === undefined ? {} : { endpoint: formatEndpoint(mapped) }),
+    why: status === undefined ? [NOT_ASKED] : status.kind === "none" ? [...status.why] : [],
+  };
+}
+
+const NOT_ASKED = "not asked: no relay is connected that could prove a mapping";
+
+/** A network that wants a login answers every request itself: with a page where whoami has an address. */
+async function guessCaptivePortal(fetchText: FetchText, urls: readonly string[]): Promise<boolean | undefined> {
+  const answers = await Promise.all(urls.map((url) => fetchText(url, 4, WHOAMI_TIMEOUT_MS)));
+  const said = answers.filter((text) => text !== undefined);
+  return said.length === 0 ? undefined : said.every((text) => tryIp(text.trim()) === undefined);
+}
+
+/** Without the entries that are undefined. */
+function present<T extends Record<string, unknown>>(entries: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
+}

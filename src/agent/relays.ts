@@ -1,0 +1,232 @@
+import type { KeyPair } from "../kit/crypto.js";
+import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
+import { type Ip, tryIp } from "../kit/ip.js";
+import type { Key } from "../kit/key.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import { chooseHome, RelayLatencies } from "../nat/relaychoice.js";
+import { RelayClient, type RelayState } from "../relay/client.js";
+import type { Clock } from "../sys/clock.js";
+import type { Log } from "../sys/log.js";
+import type { Random } from "../sys/random.js";
+import type { DialStream } from "../sys/streamdial.js";
+import { ADMISSION_BYTES } from "../wire/admission.js";
+import type { MapRelay } from "../wire/map.js";
+
+export type RelaysParts = {
+  readonly dialRelay: DialStream;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+};
+
+export type RelaysEvents = {
+  /** A view, good until the call returns. */
+  onDatagram(from: Key, datagram: Uint8Array): void;
+  onProbe(from: Key, datagram: Uint8Array): void;
+  /** A relay can be used now, or not any more, or another is home. */
+  onChange(): void;
+};
+
+/** A relay as `netcheck` shows it. */
+export type RelayStanding = {
+  readonly id: string;
+  readonly name: string;
+  readonly url: string;
+  readonly home: boolean;
+  readonly state: "connected" | "idle" | "failing";
+  /** Why it fails, in words. */
+  readonly reason: string | undefined;
+  readonly roundTripMs: Millis | undefined;
+};
+
+type Line = {
+  readonly relay: MapRelay;
+  readonly client: RelayClient;
+  readonly stop: AbortController;
+  state: RelayState;
+};
+
+/** The relays of the map: a connection kept to the one that is home, others while they are used. */
+export class Relays {
+  readonly #parts: RelaysParts;
+  readonly #machineKey: KeyPair;
+  readonly #events: RelaysEvents;
+  readonly #latencies = new RelayLatencies();
+  readonly #lines = new Map<string, Line>();
+  #relays: readonly MapRelay[] = [];
+  #admission: Uint8Array | undefined;
+  #home: string | undefined;
+  #located = false;
+
+  constructor(parts: RelaysParts, machineKey: KeyPair, events: RelaysEvents) {
+    this.#parts = parts;
+    this.#machineKey = machineKey;
+    this.#events = events;
+  }
+
+  /** Where peers find this device. */
+  get home(): string | undefined {
+    return this.#home;
+  }
+
+  get list(): readonly MapRelay[] {
+    return this.#relays;
+  }
+
+  setRelays(relays: readonly MapRelay[]): void {
+    const same = (one: MapRelay, other: MapRelay): boolean => one.url === other.url && one.relayKey === other.relayKey;
+    this.#relays = relays;
+    for (const [id, line] of this.#lines)
+      if (!relays.some((relay) => relay.id === id && same(relay, line.relay))) {
+        line.stop.abort();
+        this.#lines.delete(id);
+      }
+    this.#choose(true);
+  }
+
+  /** A new admission, or one from the disk that may still be good. */
+  admit(admission: Uint8Array): void {
+    if (admission.length !== ADMISSION_BYTES) return;
+    this.#admission = admission;
+    for (const { client } of this.#lines.values()) client.admitted();
+    this.#events.onChange();
+  }
+
+  /** What a round of STUN has measured. */
+  measured(latencies: readonly { readonly relay: string; readonly roundTripMs: Millis }[], online: boolean): void {
+    for (const { relay, roundTripMs } of latencies) this.#latencies.add(relay, roundTripMs, this.#parts.clock.now());
+    this.#located = true;
+    this.#choose(online);
+  }
+
+  /** Whether a peer with this home can be sent to by its relay. */
+  reaches(id: string | undefined): boolean {
+    const relay = this.#relays.find((one) => one.id === id);
+    if (relay === undefined || this.#valid() === undefined) return false;
+    return this.#lines.get(relay.id)?.state.kind !== "waiting";
+  }
+
+  nameOf(id: string | undefined): string | undefined {
+    return this.#relays.find((relay) => relay.id === id)?.name;
+  }
+
+  send(id: string | undefined, to: Key, datagram: Uint8Array): void {
+    this.#line(id)?.client.send(to, datagram);
+  }
+
+  probe(id: string | undefined, to: Key, datagram: Uint8Array): void {
+    this.#line(id)?.client.probe(to, datagram);
+  }
+
+  isConnected(id: string | undefined): boolean {
+    return id !== undefined && this.#lines.get(id)?.client.connected === true;
+  }
+
+  /** Has a relay that sees us at that address send a datagram to its port; false when none does. */
+  dialBack({ address, port }: Endpoint, token: Uint8Array): boolean {
+    for (const { client, state } of this.#lines.values())
+      if (state.kind === "connected" && addressIn(state.address) === address && client.dialBack({ port, token }))
+        return true;
+    return false;
+  }
+
+  /** This machine is elsewhere: a connection of its old address is dead, and would take a minute to notice. */
+  moved(): void {
+    for (const { stop } of this.#lines.values()) stop.abort();
+    this.#lines.clear();
+    this.#line(this.#home);
+    this.#events.onChange();
+  }
+
+  /** The network changed. */
+  hurry(): void {
+    for (const { client } of this.#lines.values()) client.hurry();
+  }
+
+  describe(): RelayStanding[] {
+    const best = new Map(this.#latencies.best(this.#parts.clock.now()).map((one) => [one.relay, one.roundTripMs]));
+    return this.#relays.map(({ id, name, url }) => {
+      const state = this.#lines.get(id)?.state;
+      return {
+        id,
+        name,
+        url,
+        home: id === this.#home,
+        state: state?.kind === "connected" ? "connected" : state?.kind === "waiting" ? "failing" : "idle",
+        reason: state?.kind === "waiting" ? state.reason : undefined,
+        roundTripMs: best.get(id),
+      };
+    });
+  }
+
+  stop(): void {
+    for (const { stop } of this.#lines.values()) stop.abort();
+    this.#lines.clear();
+  }
+
+  #choose(online: boolean): void {
+    const known = this.#relays.some(({ id }) => id === this.#home) ? this.#home : undefined;
+    const latencies = this.#latencies.best(this.#parts.clock.now());
+    const ours = latencies.filter(({ relay }) => this.#relays.some(({ id }) => id === relay));
+    // Where STUN does not get through, any relay is better than none; where it may yet, it is worth waiting for.
+    const any = this.#located || this.#relays.length === 1 ? this.#relays[0]?.id : undefined;
+    const home = chooseHome(ours, known, online) ?? any;
+    if (home !== this.#home) {
+      if (this.#home !== undefined) this.#lines.get(this.#home)?.client.setHome(false);
+      this.#home = home;
+      this.#line(home)?.client.setHome(true);
+    }
+    this.#events.onChange();
+  }
+
+  #line(id: string | undefined): Line | undefined {
+    const relay = this.#relays.find((one) => one.id === id);
+    if (relay === undefined) return undefined;
+    return this.#lines.get(relay.id) ?? this.#open(relay);
+  }
+
+  #open(relay: MapRelay): Line {
+    const { dialRelay, clock, random, log } = this.#parts;
+    const client = new RelayClient(
+      { dial: dialRelay, clock, random, log },
+      {
+        url: relay.url,
+        relayKey: relay.relayKey,
+        machineKey: this.#machineKey,
+        admission: () => this.#valid(),
+        home: relay.id === this.#home,
+      },
+      {
+        onDatagram: (from, datagram) => this.#events.onDatagram(from, datagram),
+        onProbe: (from, datagram) => this.#events.onProbe(from, datagram),
+        onGone: () => undefined, // it may be on its way; the path finder finds out what it needs
+        onRoundTrip: () => undefined, // of TLS over TCP: not to be compared with STUN's
+        onState: (state) => {
+          line.state = state;
+          this.#events.onChange();
+        },
+      },
+    );
+    const line: Line = { relay, client, stop: new AbortController(), state: { kind: "idle" } };
+    this.#lines.set(relay.id, line);
+    void client.run(line.stop.signal);
+    return line;
+  }
+
+  /** The admission while it has not expired: a relay would refuse it, and the refusal would cost a connection. */
+  #valid(): Uint8Array | undefined {
+    const token = this.#admission;
+    return token !== undefined && expiryOf(token) > this.#parts.clock.wall() ? token : undefined;
+  }
+}
+
+/** Seconds since the epoch at byte 6 (wire/admission.ts). */
+function expiryOf(token: Uint8Array): Millis {
+  return new DataView(token.buffer, token.byteOffset, token.byteLength).getUint32(6) * SECOND;
+}
+
+/** A relay says where it sees a device as "address" or "address:port", IPv4 perhaps in IPv6's clothes. */
+function addressIn(text: string): Ip | undefined {
+  const bare = text.replace(/^::ffff:(?=\d+\.)/, "");
+  return tryIp(bare) ?? tryEndpoint(text)?.address;
+}

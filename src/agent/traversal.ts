@@ -1,0 +1,274 @@
+import { datagramKind } from "../kit/datagramkind.js";
+import type { Endpoint } from "../kit/endpoint.js";
+import type { Family, Ip } from "../kit/ip.js";
+import { type Key, keyOf } from "../kit/key.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import type { HttpAnswer, HttpRequest } from "../nat/portmap/service.js";
+import type { StunReport } from "../nat/stunreport.js";
+import type { Clock } from "../sys/clock.js";
+import type { DatagramSocket } from "../sys/dgram.js";
+import type { Exec } from "../sys/exec.js";
+import type { Log } from "../sys/log.js";
+import type { NetInfo } from "../sys/netinfo.js";
+import type { Random } from "../sys/random.js";
+import type { DialStream } from "../sys/streamdial.js";
+import type { AgentConfig } from "../wire/agentconfig.js";
+import type { DeviceReport } from "../wire/control.js";
+import type { MapPeer, NetworkMap } from "../wire/map.js";
+import type { Backend, InterfaceState } from "../wireguard/interface.js";
+import { findGateway } from "./gateway.js";
+import type { Identity } from "./identity.js";
+import { Locator } from "./locator.js";
+import { GIVE_UP_MS, Paths } from "./paths.js";
+import { PortMapping } from "./portmapping.js";
+import { Relays } from "./relays.js";
+import { describeDevice } from "./report.js";
+import { type Known, type Move, moveBetween, ownAddresses, type PublicAddresses, standingOf } from "./standing.js";
+
+export type TraversalParts = {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly exec: Exec;
+  readonly dialRelay: DialStream;
+  netInfo(): NetInfo;
+  lookUp(name: string, family?: Family): Promise<Ip>;
+  /** On every address, or on the given one; port 0 is any. */
+  openSocket(port: number, address?: Ip): Promise<DatagramSocket>;
+  fetchHttp(request: HttpRequest, from: Ip): Promise<HttpAnswer | undefined>;
+};
+
+export type TraversalEvents = {
+  /** What the coordinator is told has changed. */
+  onReport(report: DeviceReport): void;
+  /** A sealed probe for a peer that no relay reaches. */
+  onCall(to: Key, probe: string): void;
+  /** An admission worth keeping. */
+  onAdmission(admission: Uint8Array): void;
+};
+
+/** After a move, for a network comes in pieces: an address, then its routes, then its resolvers. */
+const SETTLING_MS: readonly Millis[] = [SECOND, 3 * SECOND, 8 * SECOND];
+
+/** How this device finds ways to the others: relays, STUN, port mapping and the paths, as one. */
+export class Traversal {
+  readonly relays: Relays;
+  readonly paths: Paths;
+  readonly portMapping: PortMapping;
+  readonly #parts: TraversalParts;
+  readonly #config: AgentConfig;
+  readonly #identity: Identity;
+  readonly #events: TraversalEvents;
+  readonly #locator: Locator;
+  readonly #waiting = new Set<(report: StunReport) => void>();
+  #stun: StunReport | undefined;
+  #info: NetInfo;
+  #seen: PublicAddresses = {};
+  #map: NetworkMap | undefined;
+  #listenPort: number;
+  #said = "";
+  #givenUp = "";
+  #settling: readonly Millis[] = [];
+  #online = false;
+
+  constructor(parts: TraversalParts, config: AgentConfig, identity: Identity, events: TraversalEvents) {
+    this.#parts = parts;
+    this.#config = config;
+    this.#identity = identity;
+    this.#events = events;
+    this.#info = parts.netInfo();
+    this.#listenPort = config.listenPort;
+    this.relays = new Relays(parts, identity.machine, {
+      onDatagram: (from, datagram) => this.paths.fromRelay(from, datagram),
+      onProbe: (_from, datagram) => this.paths.receiveRelayed(datagram),
+      onChange: () => this.#relaysChanged(),
+    });
+    this.paths = new Paths({ ...parts, relays: this.relays, callThrough: events.onCall }, identity, config.listenPort);
+    this.portMapping = new PortMapping(parts, {
+      dialBack: (endpoint, token) => this.relays.dialBack(endpoint, token),
+      onMapped: () => this.#told(),
+    });
+    this.#locator = new Locator(
+      { ...parts, send: (to, datagram) => this.#backend?.probes?.send(to, datagram) },
+      (one) => {
+        this.#stun = one.report;
+        this.relays.measured(one.latencies, this.#online);
+        this.#told();
+        for (const heard of this.#waiting) heard(one.report);
+      },
+    );
+  }
+
+  #backend: Backend | undefined;
+
+  get stun(): StunReport | undefined {
+    return this.#stun;
+  }
+
+  attach(backend: Backend): void {
+    this.#backend = backend;
+    this.paths.attach(backend);
+    if (backend.probes === undefined) return;
+    backend.probes.onReceive = (datagram, from) => {
+      if (datagramKind(datagram) === "stun") this.#locator.receive(datagram, from);
+      else if (!this.portMapping.receive(datagram)) this.paths.receive(datagram, from);
+    };
+  }
+
+  async setMap(map: NetworkMap, heard: Readonly<Record<string, string>>): Promise<void> {
+    this.#map = map;
+    const relays = map.relays ?? [];
+    this.relays.setRelays(relays);
+    const opened = this.paths.setMap(map, heard);
+    if (this.#locator.setRelays(relays)) this.#locate();
+    this.#told();
+    await opened;
+  }
+
+  admit(admission: Uint8Array): void {
+    this.relays.admit(admission);
+    this.#events.onAdmission(admission);
+  }
+
+  /** Whether the coordinator is there: while it is not, peers could not hear of another home. */
+  setOnline(online: boolean): void {
+    this.#online = online;
+  }
+
+  setSeen(seen: PublicAddresses): void {
+    this.#seen = seen;
+    this.#told();
+  }
+
+  /** Looks whether the machine has moved, and asks STUN when it is time; the caller calls once a second. */
+  look(): Move {
+    const info = this.#parts.netInfo();
+    const move = moveBetween(ownAddresses(this.#config, this.#info), ownAddresses(this.#config, info));
+    this.#info = info;
+    if (move === "elsewhere") {
+      this.#stun = undefined;
+      this.portMapping.abandon();
+      this.relays.moved();
+      this.paths.networkChanged();
+    }
+    if (move !== "none") {
+      this.#locator.forget();
+      if (move === "more") this.relays.hurry();
+      this.#locate();
+      void this.#mapPort();
+      this.#told();
+    }
+    const now = this.#parts.clock.now();
+    if (move !== "none") this.#settling = SETTLING_MS.map((after) => now + after);
+    else if (this.#settling[0] !== undefined && now >= this.#settling[0]) this.#settle();
+    else if (this.paths.isTalking() && this.#locator.isDue(now)) this.#locate();
+    return move;
+  }
+
+  /** What was tried too early is tried again: a dial without a route hangs, or takes the wrong one. */
+  #settle(): void {
+    this.#settling = this.#settling.slice(1);
+    if (this.relays.isConnected(this.relays.home)) return;
+    this.relays.moved();
+    this.#locate();
+  }
+
+  observe(state: InterfaceState): void {
+    const moved = this.#listenPort !== state.listenPort;
+    this.#listenPort = state.listenPort;
+    this.paths.observe(state);
+    if (moved) this.#told();
+  }
+
+  /**
+   * Where WireGuard should send what is for the peer. `search`: the endpoints tried one after another, for a peer that
+   * knows no probes, or when no probe gets through.
+   */
+  endpointOf(peer: MapPeer, search: () => Endpoint | undefined): Endpoint | undefined {
+    const path = this.paths.of(peer.publicKey);
+    if (path === undefined) return search();
+    return path.endpoint ?? (path.lostFor > GIVE_UP_MS ? (search() ?? path.stand) : path.stand);
+  }
+
+  /** Whether WireGuard goes round the peer's endpoints by itself. */
+  isSearched(peer: Key): boolean {
+    const path = this.paths.of(peer);
+    return path === undefined || (path.endpoint === undefined && path.lostFor > GIVE_UP_MS);
+  }
+
+  /** True once for each time that a search without probes becomes necessary or needless. */
+  hasGivenUp(): boolean {
+    const given = (this.#map?.peers ?? []).filter(
+      ({ publicKey }) => this.paths.of(publicKey) !== undefined && this.isSearched(publicKey),
+    );
+    const names = given.map(({ publicKey }) => publicKey).join();
+    const changed = names !== this.#givenUp;
+    this.#givenUp = names;
+    return changed;
+  }
+
+  /** What the coordinator is told. */
+  report(): DeviceReport {
+    return describeDevice(this.#config, this.#known(), {
+      discoveryKey: keyOf(this.#identity.discovery.publicKey),
+      homeRelay: this.relays.home,
+    });
+  }
+
+  /** A fresh round of STUN; undefined when there is nobody to ask, or `timeoutMs` is over. */
+  async locate(timeoutMs: Millis): Promise<StunReport | undefined> {
+    const over = new AbortController();
+    const late = this.#parts.clock.sleep(timeoutMs, over.signal).catch(() => undefined);
+    let heard: (report: StunReport) => void = () => undefined;
+    const located = new Promise<StunReport>((resolve) => {
+      heard = resolve;
+    });
+    this.#waiting.add(heard);
+    this.#locate();
+    const report = await Promise.race([located, late]);
+    over.abort();
+    this.#waiting.delete(heard);
+    return report ?? undefined;
+  }
+
+  async stop(): Promise<void> {
+    await this.portMapping.stop();
+    this.relays.stop();
+    this.#locator.stop();
+    this.paths.stop();
+  }
+
+  #known(): Known {
+    const { mapped } = this.portMapping;
+    const tunnels = this.#map?.ranges ?? [];
+    return { info: this.#info, listenPort: this.#listenPort, seen: this.#seen, stun: this.#stun, mapped, tunnels };
+  }
+
+  #locate(): void {
+    void this.#locator.begin({ port: this.#listenPort, addresses: ownAddresses(this.#config, this.#info) });
+  }
+
+  /** Peers and the coordinator hear of a change; equal values are nothing. */
+  #told(): void {
+    this.paths.setHere(standingOf(this.#config, this.#known()));
+    const report = this.report();
+    const text = JSON.stringify(report);
+    if (text === this.#said) return;
+    this.#said = text;
+    this.#events.onReport(report);
+  }
+
+  #relaysChanged(): void {
+    this.paths.relaysChanged();
+    if (this.portMapping.status === undefined) void this.#mapPort();
+    this.#told();
+  }
+
+  /** Asks the router, once a relay can prove what it promises. */
+  async #mapPort(): Promise<void> {
+    const connected = this.relays.isConnected(this.relays.home);
+    if (this.#config.portMapping === false || !connected || this.#listenPort === 0) return;
+    const gateway = await findGateway(this.#parts.exec, this.#info, this.#config.interface);
+    if (gateway !== undefined) await this.portMapping.start(gateway, this.#listenPort);
+  }
+}
