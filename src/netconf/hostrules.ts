@@ -38,6 +38,11 @@ const ALL: Selector = { kind: "all" };
 const LINK_LOCAL = parseCidr("fe80::/10");
 
 export function routingRules(want: WantRules, family: Family): Rule[] {
+  const closed = (preference: number, uid: number): Rule => ({
+    preference,
+    of: { kind: "user", uid },
+    table: "unreachable",
+  });
   const main = (preference: number, of: Selector): Rule => ({ preference, of, table: "main" });
   const outside: Rule[] = [
     // The tunnel's own datagrams, even to a peer whose address is in a mesh range.
@@ -52,7 +57,8 @@ export function routingRules(want: WantRules, family: Family): Rule[] {
     ...outside,
     mesh,
     ...direct.map((network) => main(5335, toNetwork(network))),
-    ...(want.uid === undefined ? [] : [main(5340, { kind: "user", uid: want.uid })]),
+    // Never into the tunnel that it keeps up, also while the main table has no way out for a moment.
+    ...(want.uid === undefined ? [] : [main(5340, { kind: "user", uid: want.uid }), closed(5341, want.uid)]),
     { preference: 5350, of: ALL, table: OURS },
     // A stub resolver that ties its sockets to a device finds no route in our table. It may look at the main one:
     // nftables redirects the query before it leaves.

@@ -63,6 +63,7 @@ ip -4 rule add pref 5315 to 203.0.113.5/32 lookup main
 ip -4 rule add pref 5330 lookup 5182 suppress_prefixlength 0
 ip -4 rule add pref 5335 to 192.168.1.0/24 lookup main
 ip -4 rule add pref 5340 uidrange 988-988 lookup main
+ip -4 rule add pref 5341 uidrange 988-988 unreachable
 ip -4 rule add pref 5350 lookup 5182
 ip -4 rule add pref 5355 ipproto 17 dport 53 lookup main
 ip -4 rule add pref 5358 lookup main suppress_prefixlength 0
@@ -71,6 +72,7 @@ ip -6 rule add pref 5310 fwmark 0x450000 lookup main
 ip -6 rule add pref 5330 lookup 5182 suppress_prefixlength 0
 ip -6 rule add pref 5335 to fe80::/10 lookup main
 ip -6 rule add pref 5340 uidrange 988-988 lookup main
+ip -6 rule add pref 5341 uidrange 988-988 unreachable
 ip -6 rule add pref 5350 lookup 5182
 ip -6 rule add pref 5355 ipproto 17 dport 53 lookup main
 ip -6 rule add pref 5358 lookup main suppress_prefixlength 0
