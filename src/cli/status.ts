@@ -4,7 +4,8 @@ import type { AgentStatus } from "../wire/agentsocket.js";
 import { tryAgentStatus } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
-import { formatBytes, renderTable } from "./table.js";
+import { describeWay, explainWay } from "./peerway.js";
+import { formatBytes, formatRoundTrip, renderTable } from "./table.js";
 
 /** This device when an agent runs here; else, or with a name, the exit nodes as the coordinator and the hosts see them. */
 export async function status(call: Call): Promise<Outcome> {
@@ -34,6 +35,13 @@ export function describeDevice(own: AgentStatus): string {
     ["device", `${own.name} (${own.role}, ${own.dataPlane} WireGuard, ${own.interface})`],
     ["addresses", own.addresses.join(", ") || "none yet"],
     ["coordinator", line],
+    ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
+    ...(own.nat === undefined
+      ? []
+      : [
+          ["network", own.nat.is],
+          ["", own.nat.means],
+        ]),
     ["exit node", exit],
     ...own.warnings.map((warning) => ["warning", warning]),
   ]);
@@ -42,10 +50,30 @@ export function describeDevice(own: AgentStatus): string {
     peer.name,
     peer.role,
     peer.addresses[0] ?? "",
-    peer.online ? "online" : "offline",
-    peer.path === "direct" ? `direct ${peer.endpoint ?? ""}` : peer.sentBytes === 0 ? "idle" : "searching",
+    pathCell(peer),
     peer.lastHandshakeAgeMs === undefined ? "never" : `${formatDuration(peer.lastHandshakeAgeMs)} ago`,
-    `${formatBytes(peer.receivedBytes)} in, ${formatBytes(peer.sentBytes)} out`,
+    formatBytes(peer.receivedBytes),
+    formatBytes(peer.sentBytes),
   ]);
-  return `${head}\n\n${renderTable([["PEER", "ROLE", "ADDRESS", "STATE", "PATH", "HANDSHAKE", "TRAFFIC"], ...rows])}`;
+  const table = renderTable([["PEER", "ROLE", "ADDRESS", "PATH", "HANDSHAKE", "IN", "OUT"], ...rows]);
+  const ways = own.peers.flatMap(explainPeer);
+  return [head, table, ...(ways.length === 0 ? [] : [renderTable(ways)])].join("\n\n");
+}
+
+type Peer = AgentStatus["peers"][number];
+
+/** A path that works counts more than what the coordinator last heard of the peer. */
+function pathCell(peer: Peer): string {
+  if (peer.path === "direct")
+    return peer.roundTripMs === undefined ? "direct" : `direct, ${formatRoundTrip(peer.roundTripMs)}`;
+  if (!peer.online) return "offline";
+  if (peer.path === "relayed") return peer.relay === undefined ? "not reached" : `through ${peer.relay}`;
+  return peer.sentBytes === 0 && peer.receivedBytes === 0 ? "idle" : "searching";
+}
+
+/** What the table has no room for: where the path leads, or why it is relayed. */
+function explainPeer(peer: Peer): string[][] {
+  if (peer.path !== "direct" && (!peer.online || peer.path === "searching")) return [];
+  const lines = [describeWay(peer), ...explainWay(peer)];
+  return lines.map((text, i) => [i === 0 ? peer.name : "", text]);
 }

@@ -7,18 +7,19 @@ import { fetchText } from "../sys/fetchtext.js";
 import { readNetInfo } from "../sys/netinfo.js";
 import { lookUp } from "../sys/resolve.js";
 import { findUser } from "../sys/users.js";
-import type { WhoamiAnswer } from "../wire/agentsocket.js";
+import type { PingAnswer, WhoamiAnswer } from "../wire/agentsocket.js";
 import { askWhoami, tryAgentStatus } from "./agentclient.js";
 import { AGENT_USER } from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
-import { renderTable } from "./table.js";
+import { describeWay, explainWay, peerNamed } from "./peerway.js";
+import { formatRoundTrip, renderTable } from "./table.js";
 import { whoamiUrls } from "./whoamiurls.js";
 
 /** Where the traffic goes: what a person would otherwise piece together from traceroute, whoami and guesswork. */
 export type Trace = {
   readonly target: string;
   readonly address: Ip;
-  readonly exit: { readonly name: string; readonly path: string; readonly endpoint?: string } | null;
+  readonly exit: (Pick<PingAnswer, "path" | "endpoint" | "relay" | "why"> & { readonly name: string }) | null;
   readonly public: { readonly before: WhoamiAnswer; readonly now: WhoamiAnswer };
   /** From this machine to the exit node's public address, past the tunnel; empty without an exit. */
   readonly under: readonly PlacedHop[];
@@ -38,7 +39,7 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
   const family = options.ipv4 === true ? 4 : options.ipv6 === true ? 6 : undefined;
   const address = await lookUp(target, family);
   const agent = await tryAgentStatus(parts.paths);
-  const peer = agent?.exit === undefined ? undefined : agent.peers.find(({ name }) => name === agent.exit?.name);
+  const peer = agent?.exit === undefined ? undefined : peerNamed(agent, agent.exit.name);
   const [now, before] = await Promise.all([
     seenFrom(fetchText, urls),
     agent?.exit === undefined ? undefined : askWhoami(parts.paths),
@@ -57,7 +58,12 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
     exit:
       peer === undefined
         ? null
-        : { name: peer.name, path: peer.path, ...(peer.endpoint === undefined ? {} : { endpoint: peer.endpoint }) },
+        : {
+            ...{ name: peer.name, path: peer.path },
+            ...(peer.endpoint === undefined ? {} : { endpoint: peer.endpoint }),
+            ...(peer.relay === undefined ? {} : { relay: peer.relay }),
+            ...(peer.why === undefined ? {} : { why: peer.why }),
+          },
     public: { before: before ?? now, now },
     under: placeHops(under, { ...around, exitAddresses: [], publicAddresses: seen(before ?? now) }),
     hops: placeHops(hops, { ...around, publicAddresses: seen(now) }).map((hop) =>
@@ -113,7 +119,8 @@ function describeTrace(value: Trace): string {
   const heading =
     value.exit === null
       ? `traffic to ${value.target} leaves by this network`
-      : `traffic to ${value.target} leaves through ${value.exit.name} (${value.exit.path}${value.exit.endpoint === undefined ? "" : `, ${value.exit.endpoint}`})`;
+      : `traffic to ${value.target} leaves through ${value.exit.name}, ${describeWay(value.exit)}`;
+  const why = value.exit === null ? [] : explainWay(value.exit).map((line) => `  ${line}`);
   const addresses =
     value.exit === null
       ? [
@@ -131,7 +138,7 @@ function describeTrace(value: Trace): string {
       ? []
       : ["", "under the tunnel, what this network sees: WireGuard datagrams to one address", renderHops(value.under)];
   const through = value.exit === null ? "the way" : "in the tunnel and beyond";
-  return [heading, "", renderTable(addresses), ...under, "", through, renderHops(value.hops)].join("\n");
+  return [heading, ...why, "", renderTable(addresses), ...under, "", through, renderHops(value.hops)].join("\n");
 }
 
 function renderHops(hops: readonly PlacedHop[]): string {
@@ -140,7 +147,7 @@ function renderHops(hops: readonly PlacedHop[]): string {
     hop.where,
     hop.name ?? hop.address ?? "no answer",
     hop.name === undefined ? "" : (hop.address ?? ""),
-    hop.roundTripMs === undefined ? "" : hop.roundTripMs < 0.1 ? "< 0.1 ms" : `${hop.roundTripMs.toFixed(1)} ms`,
+    hop.roundTripMs === undefined ? "" : formatRoundTrip(hop.roundTripMs),
   ]);
   return renderTable(rows, " ");
 }
