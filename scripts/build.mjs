@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, wri
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { packagesOf } from "./bundled.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 process.chdir(root);
@@ -97,9 +98,11 @@ async function ship() {
   compileAccelerator("dist");
   // The bundles are ES modules wherever they are copied to.
   writeFileSync("dist/package.json", `${JSON.stringify({ type: "module", private: true })}\n`);
+  const bundled = {};
   for (const { entry, name, splitting, plugins } of BUNDLES) {
     const besideLibsql = plugins.includes(libsqlBeside);
-    await build({
+    const { metafile } = await build({
+      metafile: true,
       entryPoints: { [name]: entry },
       outdir: "dist",
       splitting,
@@ -120,7 +123,12 @@ async function ship() {
         js: "#!/usr/bin/env node\nimport { createRequire as exnRequire } from 'node:module';const require = exnRequire(import.meta.url);const __dirname = import.meta.dirname;",
       },
     });
+    bundled[`${name}.js`] = packagesOf(metafile);
   }
+  const libc = process.report.getReport().header.glibcVersionRuntime === undefined ? "musl" : "gnu";
+  bundled["koffi.node"] = packagesOf(undefined, [`node_modules/@koromix/koffi-linux-${process.arch}`]);
+  bundled["libsql.node"] = packagesOf(undefined, [`node_modules/@libsql/linux-${process.arch}-${libc}`]);
+  writeFileSync("dist/bundled.json", `${JSON.stringify(bundled, null, 1)}\n`);
 }
 
 const mode = process.argv[2] ?? "dev";

@@ -33,7 +33,7 @@ function describeUdp(passes: boolean | undefined): string {
 
 function describeAddress(mapped: string | undefined, udp: boolean | undefined): string {
   if (mapped !== undefined) return `${mapped} (WireGuard's port as the Internet sees it)`;
-  return udp === true ? "no way out" : "unknown";
+  return udp === true ? "unknown: no relay answered this way" : "unknown";
 }
 
 function describePortal(seen: boolean | undefined): string {

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { inspectListing, parseListing, parsePackages } from "../../src/appliance/manifest.js";
+import { inspectListing, packageDifferences, parseListing, parsePackages } from "../../src/appliance/manifest.js";
 import { archiveSources, explainBuildFailure } from "../../src/appliance/mirror.js";
-import { applianceName, mmdebstrapArgv, parseRecipe } from "../../src/appliance/recipe.js";
+import { applianceName, compressArgv, imageFiles, mmdebstrapArgv, parseRecipe } from "../../src/appliance/recipe.js";
 import { Failure } from "../../src/kit/failure.js";
 import { MASKED_UNITS } from "../../src/netconf/containerfiles.js";
 
@@ -11,7 +12,7 @@ const recipeText = readFileSync("appliance/recipe.yaml", "utf8");
 const code = (expected: string) => (error: unknown) => error instanceof Failure && error.code === expected;
 
 test("the template's name is one that Proxmox VE can read", () => {
-  assert.equal(applianceName(parseRecipe(recipeText), "1.2.3"), "debian-13-exitnode_1.2.3_amd64.tar.zst");
+  assert.equal(applianceName(parseRecipe(recipeText), "1.2.3"), "debian-13-exitnode_1.2.3_amd64.tar.xz");
 });
 
 test("a recipe with a word that is no package is refused", () => {
@@ -29,6 +30,7 @@ test("a path with a quote in it stays one word in mmdebstrap's shell", () => {
     sources: [{ uri: "http://mirror.example/debian", suite: "trixie" }],
     overlay: "/tmp/it's/overlay.tar",
     packageList: "/tmp/list",
+    licenceList: "/tmp/licences",
     target: "/tmp/image.tar",
   });
   assert.ok(argv.some((word) => word.includes("'/tmp/it'\\''s/overlay.tar'")));
@@ -74,10 +76,58 @@ for (const [said, expected] of [
     assert.equal(explainBuildFailure(said, "trixie", "/k.gpg").code, expected);
   });
 
+test("packing uses two threads however many cores there are, because xz writes other bytes with one", () => {
+  const recipe = parseRecipe(recipeText);
+  assert.ok(compressArgv(recipe, "/tmp/image.tar").includes("-T2"));
+  assert.deepEqual(compressArgv({ ...recipe, compression: { format: "zst", level: 10 } }, "/t.tar").slice(-2), [
+    "-10",
+    "/t.tar",
+  ]);
+});
+
+const TEXTS = Object.fromEntries(
+  readdirSync("appliance/files").map((name) => [name, readFileSync(join("appliance/files", name), "utf8")]),
+);
+
+test("every file of appliance/files/ is in the image, and the update's script may be run", async () => {
+  const files = await imageFiles(parseRecipe(recipeText), [], async (name) => TEXTS[name] ?? assert.fail(name));
+  const contents = new Set(files.map((file) => file.content));
+  assert.deepEqual(
+    Object.keys(TEXTS).filter((name) => !contents.has(TEXTS[name] ?? "")),
+    [],
+  );
+  assert.equal(files.find((file) => file.path === "/usr/lib/exitnode/security-updates")?.mode, 0o755);
+});
+
+test("the image's own archives are Debian's, whatever mirror it was built from", async () => {
+  const files = await imageFiles(parseRecipe(recipeText), [], async () => "");
+  const lists = files.filter((file) => file.path.startsWith("/etc/apt/sources.list.d/"));
+  assert.deepEqual(lists.map((file) => file.path.replace(/.*\//, "")).sort(), [
+    "debian-security.sources",
+    "debian.sources",
+  ]);
+  for (const { content } of lists) assert.match(content, /^Types: deb\nURIs: http:\/\/[a-z]+\.debian\.org\//);
+});
+
+test("two lists of packages differ by what was added, removed and updated", () => {
+  const list = (...pairs: [string, string][]) => pairs.map(([name, version]) => ({ name, version, installedKiB: 1 }));
+  assert.deepEqual(
+    packageDifferences(list(["a", "1"], ["b", "1"], ["c", "1"]), list(["a", "1"], ["b", "2"], ["d", "3"])),
+    ["b 1 → 2", "c 1 → (absent)", "d (absent) → 3"],
+  );
+});
+
 test("dpkg's list becomes packages in order of their names", () => {
-  assert.deepEqual(parsePackages("zlib1g\t1:1.3\t170\nadduser\t3.152\t180\n"), [
-    { name: "adduser", version: "3.152", installedKiB: 180 },
-    { name: "zlib1g", version: "1:1.3", installedKiB: 170 },
+  const lines = "zlib1g\t1:1.3\t170\tamd64\tzlib\t1:1.3\nadduser\t3.152\t180\tall\tadduser\t3.152\n";
+  assert.deepEqual(parsePackages(lines), [
+    { name: "adduser", version: "3.152", installedKiB: 180, architecture: "all" },
+    {
+      name: "zlib1g",
+      version: "1:1.3",
+      installedKiB: 170,
+      architecture: "amd64",
+      source: { name: "zlib", version: "1:1.3" },
+    },
   ]);
 });
 
@@ -98,6 +148,7 @@ test("a whole template has nothing to complain of", () => {
 for (const [line, complaint] of [
   ["-rw------- 0/0 411 2026-01-01 00:00 ./etc/ssh/ssh_host_ed25519_key", /a host key that every container would share/],
   ["-rw-r--r-- 0/0 3 2026-01-01 00:00 ./etc/hostname", /the builder's/],
+  ["-rw-r--r-- 0/0 99 2026-01-01 00:00 ./etc/apt/sources.list", /the builder's/],
   ["crw-rw-rw- 0/0 5,1 2026-01-01 00:00 ./dev/console", /a device node/],
 ] as const)
   test(`a template with ${line.slice(line.indexOf("./") + 1)} is unfit`, () => {

@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import type { ApplianceManifest } from "../../src/appliance/manifest.js";
 import { applianceCommands } from "../../src/cli/appliance.js";
+import { signAppliance } from "../../src/cli/appliancekey.js";
 import { writeConfig, writeCredentials } from "../../src/cli/config.js";
 import { MASKED_UNITS } from "../../src/netconf/containerfiles.js";
 import { localFiles } from "../../src/sys/files.js";
@@ -16,6 +17,7 @@ const NAME = "debian-13-exitnode_0.0.1_amd64.tar.zst";
 const UPID = "UPID:pve1:00001838:0004BF35:6B02E9DC:imgcopy::rm@pve!client:";
 const home = makeHome();
 const file = makeTemplate(join(home.folder, "made"));
+await signAppliance(home.call([]).parts, file);
 after(() => home.remove());
 
 const upload = applianceCommands.find((command) => command.usage.startsWith("appliance upload"));
@@ -79,10 +81,28 @@ test("an altered template does not leave the machine", async () => {
     await keep(host.url, host.fingerprint);
     mkdirSync(dirname(altered));
     writeFileSync(altered, Buffer.concat([readFileSync(file), Buffer.from("x")]));
-    writeFileSync(`${altered}.json`, readFileSync(`${file}.json`));
+    for (const ending of [".json", ".json.sig"]) writeFileSync(`${altered}${ending}`, readFileSync(`${file}${ending}`));
     await assert.rejects(async () => upload.run(home.call([altered])), { code: "appliance-altered" });
     assert.ok(host.seen.every(({ method }) => method === "GET"));
   } finally {
+    await host.close();
+  }
+});
+
+test("a template that somebody else signed does not leave the machine, unless their key is named", async () => {
+  const host = await startFakeHost(templateHost());
+  const other = makeHome();
+  const foreign = makeTemplate(join(home.folder, "foreign"));
+  try {
+    await keep(host.url, host.fingerprint);
+    await assert.rejects(async () => upload.run(home.call([foreign])), { code: "signature-missing" });
+    const publicKey = await signAppliance(other.call([]).parts, foreign);
+    await assert.rejects(async () => upload.run(home.call([foreign])), { code: "signature-invalid" });
+    assert.ok(host.seen.every(({ method }) => method === "GET"));
+    await upload.run(home.call([foreign], { publicKey }));
+    assert.equal(host.seen.filter(({ method }) => method === "POST").length, 1);
+  } finally {
+    other.remove();
     await host.close();
   }
 });
@@ -105,7 +125,7 @@ function makeTemplate(folder: string): string {
   mkdirSync(join(root, "etc/systemd/system"), { recursive: true });
   for (const unit of MASKED_UNITS) symlinkSync("/dev/null", join(root, "etc/systemd/system", unit));
   const path = join(folder, NAME);
-  execFileSync("tar", ["-C", root, "-I", "zstd", "-cf", path, "."]);
+  execFileSync("tar", ["-C", root, "--sort=name", "--mtime=@0", "-I", "zstd", "-cf", path, "."]);
   const manifest: ApplianceManifest = {
     name: NAME,
     version: "0.0.1",
