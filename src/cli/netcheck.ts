@@ -1,7 +1,7 @@
 import type { NetcheckAnswer } from "../wire/agentsocket.js";
 import { askNetcheck } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
-import { formatRoundTrip, renderTable } from "./table.js";
+import { formatRoundTrip, labelled, renderTable } from "./table.js";
 
 /** What stands between this device and the others. */
 export async function netcheck({ parts }: Call): Promise<Outcome> {
@@ -51,6 +51,3 @@ function describeRelays(relays: NetcheckAnswer["relays"]): string {
   ]);
   return renderTable([["RELAY", "STATE", "LATENCY", "URL"], ...rows]);
 }
-
-const labelled = (label: string, lines: readonly string[]): string[][] =>
-  lines.map((line, i) => [i === 0 ? label : "", line]);

@@ -1,4 +1,5 @@
 import type { AgentStatus, PingAnswer } from "../wire/agentsocket.js";
+import { fold } from "./table.js";
 
 /** The way to a peer in words, the same ones in every command. */
 
@@ -16,9 +17,9 @@ export function describeWay({ path, endpoint, relay }: Way): string {
   }
 }
 
-/** The reason for the relay and what would help, as two lines; none for a path that is not relayed. */
-export function explainWay({ why }: Pick<PingAnswer, "why">): string[] {
-  return why === undefined ? [] : [why.words, `→ ${why.help}`];
+/** The reason for the relay and what would help, in lines of that width; none for a path that is not relayed. */
+export function explainWay({ why }: Pick<PingAnswer, "why">, width: number): string[] {
+  return why === undefined ? [] : [...fold(why.words, width), ...fold(`→ ${why.help}`, width, "  ")];
 }
 
 export const peerNamed = (status: AgentStatus, name: string): AgentStatus["peers"][number] | undefined =>

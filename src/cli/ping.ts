@@ -4,7 +4,7 @@ import type { PingAnswer } from "../wire/agentsocket.js";
 import { askPing } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
 import { describeWay, explainWay } from "./peerway.js";
-import { formatRoundTrip } from "./table.js";
+import { formatRoundTrip, SCREEN_COLUMNS } from "./table.js";
 
 /** Tries of a ping that is to end when the path is direct: a search that finds one has mostly done so by then. */
 export const TRIES = 10;
@@ -58,7 +58,10 @@ export function describeReply(answer: PingAnswer): string {
 
 function summary(last: PingAnswer, sent: number, answered: number): string {
   const lost = answered === sent ? "" : `; ${sent - answered} of ${sent} tries got no reply`;
-  return [`${last.peer} is ${phrase(last)}${lost}`, ...explainWay(last).map((line) => `  ${line}`)].join("\n");
+  return [
+    `${last.peer} is ${phrase(last)}${lost}`,
+    ...explainWay(last, SCREEN_COLUMNS - 2).map((line) => `  ${line}`),
+  ].join("\n");
 }
 
 const phrase = (last: PingAnswer): string =>

@@ -5,7 +5,7 @@ import { tryAgentStatus } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
 import { describeWay, explainWay } from "./peerway.js";
-import { formatBytes, formatRoundTrip, renderTable } from "./table.js";
+import { formatBytes, formatRoundTrip, labelled, renderTable, SCREEN_COLUMNS } from "./table.js";
 
 /** This device when an agent runs here; else, or with a name, the exit nodes as the coordinator and the hosts see them. */
 export async function status(call: Call): Promise<Outcome> {
@@ -36,12 +36,7 @@ export function describeDevice(own: AgentStatus): string {
     ["addresses", own.addresses.join(", ") || "none yet"],
     ["coordinator", line],
     ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
-    ...(own.nat === undefined
-      ? []
-      : [
-          ["network", own.nat.is],
-          ["", own.nat.means],
-        ]),
+    ...(own.nat === undefined ? [] : labelled("network", [own.nat.is, own.nat.means])),
     ["exit node", exit],
     ...own.warnings.map((warning) => ["warning", warning]),
   ]);
@@ -74,6 +69,6 @@ function pathCell(peer: Peer): string {
 /** What the table has no room for: where the path leads, or why it is relayed. */
 function explainPeer(peer: Peer): string[][] {
   if (peer.path !== "direct" && (!peer.online || peer.path === "searching")) return [];
-  const lines = [describeWay(peer), ...explainWay(peer)];
-  return lines.map((text, i) => [i === 0 ? peer.name : "", text]);
+  const width = SCREEN_COLUMNS - 2 - peer.name.length;
+  return [describeWay(peer), ...explainWay(peer, width)].map((text, i) => [i === 0 ? peer.name : "", text]);
 }

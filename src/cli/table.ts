@@ -22,3 +22,26 @@ export function formatBytes(count: number): string {
 /** "12.3 ms": round trips, of which a tenth of a millisecond may matter. */
 export const formatRoundTrip = (milliseconds: number): string =>
   milliseconds < 0.1 ? "< 0.1 ms" : `${milliseconds.toFixed(1)} ms`;
+
+/** What a terminal shows in one line, unless its owner made it wider. */
+export const SCREEN_COLUMNS = 80;
+
+/** A text in lines of at most `width` where its words allow it, all but the first indented. */
+export function fold(text: string, width: number, indent = ""): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line.trim() !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = indent + word;
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}
+
+/** The room that the first column of a screen of findings takes: "captive portal" and two blanks. */
+const LABEL_COLUMNS = 16;
+
+/** Rows of two columns, the label beside the first line of text only. */
+export const labelled = (label: string, texts: readonly string[]): string[][] =>
+  texts.flatMap((text) => fold(text, SCREEN_COLUMNS - LABEL_COLUMNS)).map((line, i) => [i === 0 ? label : "", line]);

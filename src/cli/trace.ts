@@ -12,7 +12,7 @@ import { askWhoami, tryAgentStatus } from "./agentclient.js";
 import { AGENT_USER } from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
 import { describeWay, explainWay, peerNamed } from "./peerway.js";
-import { formatRoundTrip, renderTable } from "./table.js";
+import { formatRoundTrip, renderTable, SCREEN_COLUMNS } from "./table.js";
 import { whoamiUrls } from "./whoamiurls.js";
 
 /** Where the traffic goes: what a person would otherwise piece together from traceroute, whoami and guesswork. */
@@ -120,7 +120,7 @@ function describeTrace(value: Trace): string {
     value.exit === null
       ? `traffic to ${value.target} leaves by this network`
       : `traffic to ${value.target} leaves through ${value.exit.name}, ${describeWay(value.exit)}`;
-  const why = value.exit === null ? [] : explainWay(value.exit).map((line) => `  ${line}`);
+  const why = value.exit === null ? [] : explainWay(value.exit, SCREEN_COLUMNS - 2).map((line) => `  ${line}`);
   const addresses =
     value.exit === null
       ? [
