@@ -7,6 +7,7 @@ import { TUN } from "./containerparams.js";
 import { addressesOf } from "./observe.js";
 import { patiently } from "./patience.js";
 import type { Step } from "./plan.js";
+import { startContainer, stopContainer } from "./power.js";
 import { connection, disconnect, findHostKey, lookAtHost, lookInside, type Session } from "./session.js";
 import { hasSettledAddress, type OwnContainer, recordOf, type View } from "./view.js";
 
@@ -37,7 +38,7 @@ export async function applyStep(session: Session, view: View, step: Step, note: 
       return keepInside(view, await lookAtHost(session, container));
     }
     case "start-container": {
-      await patiently(session.parts, async () => host.waitTask(await host.start(container.node, container.vmid)));
+      await startContainer(session.parts, container.node, container.vmid);
       const seen = await lookAtHost(session, container);
       return { ...seen, placement: view.placement, hostKey: seen.hostKey ?? view.hostKey, awaitsIpv4: true };
     }
@@ -117,9 +118,9 @@ async function allowTun(session: Session, view: View, container: OwnContainer): 
     .waitTask(await host.shutdown(container.node, container.vmid, REBOOT_SECONDS))
     .catch(async (error: unknown) => {
       if (!(error instanceof Failure)) throw error;
-      await host.waitTask(await host.stop(container.node, container.vmid));
+      await stopContainer(session.parts, container.node, container.vmid);
     });
-  await patiently(session.parts, async () => host.waitTask(await host.start(container.node, container.vmid)));
+  await startContainer(session.parts, container.node, container.vmid);
   const seen = await lookAtHost(session, container);
   const reachable = await waitAddress(session, { ...seen, hostKey: seen.hostKey ?? view.hostKey }, container);
   await connection(session, reachable);

@@ -4,11 +4,14 @@ import { hostKeyIn } from "./hostkey.js";
 import { type Identity, identityId } from "./identity.js";
 import type { Intent } from "./journal.js";
 import { SHOW_DEADLINE_MS, settleIntent } from "./observe.js";
+import type { ProvisionParts } from "./parts.js";
 import { lookAtHost, type Session } from "./session.js";
 import type { OwnContainer, View } from "./view.js";
 
-/** Another administrator takes the id between asking for a free one and using it; it does not happen many times. */
-export const VMID_TRIES_MAX = 5;
+/** Another administrator takes the id between asking for a free one and using it; twenty at once are done by then. */
+export const VMID_TRIES_MAX = 10;
+/** How far above the next free id is looked, when that was taken again and again. */
+const SPREAD_MAX = 64;
 const ID_BYTES = 8;
 
 /**
@@ -57,9 +60,20 @@ export async function createContainer(session: Session, view: View, note: (words
       }
       if (error.code === "vmid-taken" && spec.given.vmid !== undefined) throw vmidTaken(vmid, error);
       if (error.code !== "vmid-taken" || tries >= VMID_TRIES_MAX) throw error;
-      vmid = await parts.host.nextVmid();
+      vmid = await freeVmid(parts, tries);
     }
   }
+}
+
+/** The next free id; after more refusals, one of a growing number above it: those who all ask at once part ways. */
+async function freeVmid({ host, random }: ProvisionParts, refusals: number): Promise<number> {
+  const next = await host.nextVmid();
+  const spread = Math.min(2 ** (refusals - 1), SPREAD_MAX);
+  if (spread === 1) return next;
+  const taken = new Set((await host.guests()).map(({ vmid }) => vmid));
+  let vmid = next + ((random(1)[0] ?? 0) % spread);
+  while (taken.has(vmid)) vmid++;
+  return vmid;
 }
 
 function vmidTaken(vmid: number, cause: Failure): Failure {

@@ -3,8 +3,8 @@ import { isOurTemplate } from "./identity.js";
 import { Journal } from "./journal.js";
 import { addressesOf, findContainer, settleIntent } from "./observe.js";
 import type { HostRequest, ProvisionParts } from "./parts.js";
+import { removeContainer } from "./power.js";
 import { parseName } from "./spec.js";
-import { removeContainer } from "./undo.js";
 import type { OwnContainer } from "./view.js";
 
 /** What taking an exit node away comes to, before and after it is done. */
@@ -55,13 +55,15 @@ export async function destroy(
   const known = own || record === undefined ? undefined : await forgetRecord(parts, name);
   const lost = container === undefined && record !== undefined && journal.heldCoordinator && known === "not-told";
   if (lost) await book.drop();
-  if (container === undefined && known !== "told" && !lost)
+  // What is left of a run that was killed: the journal goes last.
+  const unfinished = !journal.isEmpty;
+  if (container === undefined && known !== "told" && !unfinished)
     throw new Failure("exit-node-unknown", `there is no exit node "${name}" on ${request.hostName}`, {
       advice: "exitnode list",
     });
   if (container !== undefined)
     await progress.step(`take away container ${container.vmid}`, () =>
-      removeContainer({ parts }, container.node, container.vmid),
+      removeContainer(parts, container.node, container.vmid),
     );
   // Another coordinator's record stays, even when this container had one of its own.
   const ours = record?.adminUrls.some((url) => addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, "")));
@@ -100,9 +102,11 @@ async function forgetRecord(parts: ProvisionParts, name: string): Promise<"told"
   }
 }
 
-async function removeTemplates(parts: ProvisionParts, node: string | undefined): Promise<string[]> {
-  if (node === undefined) return [];
+/** On the container's node; when an earlier run took that away, on the first there is: templates went there too. */
+async function removeTemplates(parts: ProvisionParts, known: string | undefined): Promise<string[]> {
   const { host, progress } = parts;
+  const node = known ?? (await host.nodes()).find(({ online }) => online)?.name;
+  if (node === undefined) return [];
   const removed: string[] = [];
   for (const storage of (await host.storages(node)).filter(({ content }) => content.includes("vztmpl")))
     for (const { volid } of await host.templates(node, storage.id)) {

@@ -64,6 +64,11 @@ export class Journal {
     return { id: begun.id, vmid: begun.vmid, node: begun.node };
   }
 
+  /** No run was begun since the exit node was taken away. */
+  get isEmpty(): boolean {
+    return this.#entries.length === 0;
+  }
+
   /** The coordinator in the configuration was one in this exit node's container. */
   get heldCoordinator(): boolean {
     return this.#entries.some((one) => one.step === "record-coordinator" && one.phase === "done");

@@ -1,7 +1,6 @@
 import { Failure } from "../kit/failure.js";
-import type { PveHost } from "../pve/guests.js";
 import { SHOW_DEADLINE_MS, settleIntent } from "./observe.js";
-import { patiently } from "./patience.js";
+import { removeContainer } from "./power.js";
 import type { Session } from "./session.js";
 
 /**
@@ -16,7 +15,7 @@ export async function undo(session: Session, failure: Failure): Promise<Failure>
     await parts.progress.step("take away what was begun", async () => {
       const showWithinMs = failure.code === "outcome-unknown" ? SHOW_DEADLINE_MS : 0;
       const made = await settleIntent(parts.host, parts.clock, intent, { showWithinMs, signal: parts.signal });
-      if (made !== undefined) await removeContainer(session, made.node, made.vmid);
+      if (made !== undefined) await removeContainer(parts, made.node, made.vmid);
     });
     await journal.add({ at: parts.clock.wall(), step: "undo", phase: "done" });
     return failure;
@@ -28,16 +27,4 @@ export async function undo(session: Session, failure: Failure): Promise<Failure>
       cause: failure,
     });
   }
-}
-
-/** Stops it if it runs, and removes it with all that Proxmox keeps for it. */
-export async function removeContainer(
-  { parts }: { readonly parts: Parameters<typeof patiently>[0] & { readonly host: PveHost } },
-  node: string,
-  vmid: number,
-): Promise<void> {
-  const { host } = parts;
-  if ((await host.status(node, vmid)) === "running")
-    await patiently(parts, async () => host.waitTask(await host.stop(node, vmid)));
-  await patiently(parts, async () => host.waitTask(await host.destroy(node, vmid)));
 }

@@ -8,6 +8,27 @@ import type { RemoteFile } from "../../src/sys/sshpush.js";
 import type { DeviceInfo } from "../../src/wire/adminapi.js";
 
 const KEY = `${"A".repeat(43)}=`;
+const JOIN_KEY = "/var/lib/exitnode/join.key";
+
+/** A coordinator that is not in the container: who is in its network, and who may join. */
+export class ModelNetwork {
+  readonly devices: DeviceInfo[] = [];
+  /** Join keys that nobody used yet. */
+  readonly keys = new Set<string>();
+  #made = 0;
+
+  makeKey(): string {
+    const key = `exnkey1-network-${++this.#made}`;
+    this.keys.add(key);
+    return key;
+  }
+
+  forget(id: string): void {
+    const at = this.devices.findIndex((device) => device.id === id || device.name === id);
+    if (at < 0) throw new Failure("device-unknown", `there is no device "${id}"`, { advice: "exitnode device list" });
+    this.devices.splice(at, 1);
+  }
+}
 
 /** A container as SSH shows it: files, units, kernel settings, an agent that joins with a key, a coordinator. */
 export class ModelContainer {
@@ -17,20 +38,28 @@ export class ModelContainer {
   readonly files = new Map<string, RemoteFile>();
   readonly units = new Map<string, string>();
   readonly sysctl = new Map<string, string>();
-  readonly devices: DeviceInfo[] = [];
+  readonly devices: DeviceInfo[];
   readonly #kernelWireguard: boolean;
+  readonly #network: ModelNetwork | undefined;
   #keys = 0;
+  #deviceId: string | undefined;
   running = false;
   tun = false;
   joined = false;
   loadedNft = "";
   refusal: string | undefined;
 
-  constructor(params: PveParams, kernelWireguard: boolean) {
+  constructor(
+    params: PveParams,
+    kernelWireguard: boolean,
+    more: { readonly hostKey?: string; readonly network?: ModelNetwork | undefined } = {},
+  ) {
     const { vmid, ...options } = params;
     this.options = { swap: "512", memory: "512" };
     this.set(options);
-    this.hostKey = `SHA256:${String(vmid).padEnd(43, "k")}`;
+    this.#network = more.network;
+    this.devices = more.network?.devices ?? [];
+    this.hostKey = more.hostKey ?? `SHA256:${String(vmid).padEnd(43, "k")}`;
     this.address = parseIp(`198.18.77.${Number(vmid) % 250}`);
     this.#kernelWireguard = kernelWireguard;
   }
@@ -59,6 +88,37 @@ export class ModelContainer {
     this.running = true;
     this.tun = this.options.dev0 !== undefined;
     for (const unit of ["exitnode-agent", "exitnode-coordinator"]) if (this.units.has(unit)) this.#restart(unit);
+  }
+
+  /** Killed or shut down: what ran in it is offline. */
+  stop(): void {
+    this.running = false;
+    this.#online(false);
+  }
+
+  #online(online: boolean): void {
+    const at = this.devices.findIndex(({ id }) => id === this.#deviceId);
+    const device = this.devices[at];
+    if (device !== undefined) this.devices[at] = { ...device, online };
+  }
+
+  /** As it is, in another network or the same. */
+  copy(network?: ModelNetwork): ModelContainer {
+    const vmid = Number(this.address.split(".")[3]);
+    const made = new ModelContainer({ vmid, ...this.options }, this.#kernelWireguard, {
+      hostKey: this.hostKey,
+      network,
+    });
+    for (const [path, file] of this.files) made.files.set(path, file);
+    for (const [unit, state] of this.units) made.units.set(unit, state);
+    for (const [key, value] of this.sysctl) made.sysctl.set(key, value);
+    if (network === undefined) made.devices.push(...this.devices);
+    made.#deviceId = this.#deviceId;
+    made.running = this.running;
+    made.tun = this.tun;
+    made.joined = this.joined;
+    made.loadedNft = this.loadedNft;
+    return made;
   }
 
   open(): Ssh {
@@ -99,14 +159,20 @@ export class ModelContainer {
   #restart(unit: string): void {
     const config = unit === "exitnode-agent" ? "/etc/exitnode/agent.yaml" : "/etc/exitnode/coordinator.yaml";
     this.units.set(unit, this.files.has(config) ? "active" : "inactive");
-    if (unit !== "exitnode-agent" || !this.files.has(config) || this.joined) return;
-    const key = this.#text("/var/lib/exitnode/join.key").trim();
-    this.refusal = key === "" ? "join-key-required" : key === "used" ? "join-key-used" : undefined;
+    if (unit !== "exitnode-agent" || !this.files.has(config)) return;
+    if (this.joined) {
+      this.#online(true);
+      return;
+    }
+    const key = this.#text(JOIN_KEY).trim();
+    const used = this.#network === undefined ? key === "used" : !this.#network.keys.delete(key);
+    this.refusal = key === "" ? "join-key-required" : used ? "join-key-used" : undefined;
     if (this.refusal !== undefined) return;
     this.joined = true;
-    this.files.delete("/var/lib/exitnode/join.key");
+    this.files.delete(JOIN_KEY);
+    this.#deviceId = `${this.hostname}-${this.devices.length}`;
     this.devices.push({
-      id: `d${this.devices.length}`,
+      id: this.#deviceId,
       name: this.hostname,
       role: "exit-node",
       publicKey: KEY,
@@ -176,7 +242,7 @@ export class ModelContainer {
       ...section("tun", ...(this.tun ? ["yes"] : [])),
       ...section("resolvers", "198.18.77.1"),
       ...section("pending", ...this.#text("/var/lib/exitnode-provision/pending").split("\n")),
-      ...section("joinkey", ...(this.files.has("/var/lib/exitnode/join.key") ? ["yes"] : [])),
+      ...section("joinkey", ...(this.files.has(JOIN_KEY) ? ["yes"] : [])),
       ...section("map", ...(this.joined ? ["yes"] : [])),
       ...section("outside", JSON.stringify({ ipv4: "203.0.113.10", ipv6: "2001:db8::10" })),
       ...section("agent", ...(agentRuns ? [JSON.stringify(status)] : [])),

@@ -121,7 +121,7 @@ async function passing<T>(death: Death | undefined, write: boolean, act: () => P
 
 export const REQUEST: HostRequest = { hostName: "lab", login: "root@pam", pveNode: undefined, defaults: {} };
 
-async function readPayload(): Promise<Awaited<ReturnType<ProvisionParts["payload"]>>> {
+export async function readPayload(): Promise<Awaited<ReturnType<ProvisionParts["payload"]>>> {
   let root = dirname(fileURLToPath(import.meta.url));
   while (!(await readdir(root)).includes("templates")) root = dirname(root);
   const folder = join(root, "templates");

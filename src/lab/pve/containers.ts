@@ -17,7 +17,9 @@ const GROUPS_WAIT_MS: Millis = 3_000;
  */
 export async function destroyAllContainers(options: { stateDir: string; storageDir: string }): Promise<number[]> {
   const base = lxcFolder(options.stateDir);
-  const storages = names(options.storageDir).map((name) => join(options.storageDir, name));
+  const storages = names(options.storageDir)
+    .map((name) => join(options.storageDir, name))
+    .filter((path) => statSync(path).isDirectory());
   const disks = storages.flatMap((storage) => [join(storage, "images"), join(storage, "snapshots")]);
   const { monitors, contained } = processesOf(base, options.storageDir);
   for (const pid of contained) kill(pid);

@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import { removeDisk } from "./disk.js";
 import { emptyConfig, splitOption } from "./guestconfig.js";
-import { makeHostKeys } from "./hostkey.js";
 import type { Caller } from "./permission.js";
 import { dropFromPools } from "./pool.js";
 import { startTask } from "./power.js";
@@ -74,7 +73,7 @@ async function build(
   log.line(`extracting archive '${archive}'`);
   const [summary, hostKeys] = await Promise.all([
     unpack(disk.path, archive, signal, { say: (line) => log.line(line) }),
-    makeHostKeys(creation.options.hostname ?? `CT${vmid}`, signal),
+    pve.hostKeys(creation.options.hostname ?? `CT${vmid}`, signal),
   ]);
   log.line(summary);
   log.line("Detected container architecture: amd64");

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Accounts } from "./accounts.js";
 import { Guests } from "./guest.js";
+import { makeHostKeys } from "./hostkey.js";
 import type { Caller } from "./permission.js";
 import type { Params } from "./property.js";
 import type { Release } from "./release.js";
@@ -26,6 +27,8 @@ export type Pve = {
   readonly guests: Guests;
   readonly storages: Storages;
   readonly runtime: Runtime;
+  /** Makes a new container's SSH host keys. */
+  readonly hostKeys: typeof makeHostKeys;
   readonly resolver: () => Resolver;
   /** SHA-256 of the certificate, colon-separated. */
   readonly fingerprint: string;
@@ -55,6 +58,8 @@ export function openPve(options: {
   stateDir: string;
   storageDir: string;
   runtime: Runtime;
+  /** Without it, ssh-keygen, whose RSA key takes most of a create's time. */
+  hostKeys?: Pve["hostKeys"];
   fingerprint: string;
   address: string;
   storages?: readonly StorageEntry[];
@@ -77,6 +82,7 @@ export function openPve(options: {
     guests: new Guests(stateDir, nodeName),
     storages: new Storages(storageDir, storages),
     runtime,
+    hostKeys: options.hostKeys ?? makeHostKeys,
     resolver: () => readResolver(stateDir),
     fingerprint,
     now: () => Date.now(),
