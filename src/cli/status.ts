@@ -63,12 +63,15 @@ function pathCell(peer: Peer): string {
     return peer.roundTripMs === undefined ? "direct" : `direct, ${formatRoundTrip(peer.roundTripMs)}`;
   if (!peer.online) return "offline";
   if (peer.path === "relayed") return peer.relay === undefined ? "not reached" : `through ${peer.relay}`;
-  return peer.sentBytes === 0 && peer.receivedBytes === 0 ? "idle" : "searching";
+  return isIdle(peer) ? "idle" : "searching";
 }
 
-/** What the table has no room for: where the path leads, or why it is relayed. */
+/** Nobody has had anything to say: no way was looked for. */
+const isIdle = (peer: Peer): boolean => peer.path === "searching" && peer.sentBytes === 0 && peer.receivedBytes === 0;
+
+/** What the table has no room for: where the path leads, and why it is relayed. */
 function explainPeer(peer: Peer): string[][] {
-  if (peer.path !== "direct" && (!peer.online || peer.path === "searching")) return [];
+  if (peer.path !== "direct" && (!peer.online || isIdle(peer))) return [];
   const width = SCREEN_COLUMNS - 2 - peer.name.length;
   return [describeWay(peer), ...explainWay(peer, width)].map((text, i) => [i === 0 ? peer.name : "", text]);
 }

@@ -130,6 +130,11 @@ test("status says of each peer the path and, when relayed, why and what would he
   assert.doesNotMatch(told({ ...relayed, online: false }), /both NATs/);
 });
 
+test("a peer that nothing was sent to is idle; once something was, status tells how it goes until a way is found", () => {
+  assert.match(told({ relay: "vps" }), / idle +never /);
+  assert.match(told({ relay: "vps", sentBytes: 148 }), /^home {2}looking for a direct way, through vps meanwhile$/m);
+});
+
 test("a direct path is shown also of a peer that the coordinator has not heard of lately", () => {
   assert.match(told({ ...direct, online: false }), /direct, 12\.3 ms/);
 });
