@@ -153,12 +153,11 @@ describe("create", () => {
 
   test("a template whose bytes are not the manifest's: refused before it is used", async () => {
     const cache = join(world.folder, "cache");
-    mkdirSync(join(cache, "exitnode"), { recursive: true });
-    cpSync(join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "exitnode"), join(cache, "exitnode"), {
-      recursive: true,
-    });
     const folder = join(cache, "exitnode/appliance");
-    const name = readdirSync(folder).find((file) => file.endsWith(".tar.zst")) ?? "";
+    mkdirSync(folder, { recursive: true });
+    const built = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "exitnode/appliance");
+    cpSync(built, folder, { recursive: true });
+    const name = readdirSync(folder).find((file) => /\.tar\.\w+$/.test(file)) ?? "";
     truncateSync(join(folder, name), 1_000_000);
     const uploaded = join(TEMPLATES, name);
     renameSync(uploaded, `${uploaded}.away`);

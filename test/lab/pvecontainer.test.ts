@@ -14,14 +14,14 @@ import { type Answer, pveRequest, tokenHeaders } from "./pverequest.js";
 
 /**
  * Real containers, in a network namespace of this test's own. Needs root, LXC, and a Debian root file system with
- * systemd as a tar archive, named in EXITNODE_TEST_ROOTFS (.tar or .tar.zst).
+ * systemd as a tar archive, named in EXITNODE_TEST_ROOTFS (.tar, .tar.xz or .tar.zst).
  */
 const NAMESPACE = "exn-pt1";
 const ARCHIVE = process.env.EXITNODE_TEST_ROOTFS ?? "";
 const skip = process.getuid?.() !== 0 || !existsSync(ARCHIVE) ? "needs root and EXITNODE_TEST_ROOTFS" : false;
 
 const enter = ["/usr/bin/nsenter", `--net=/run/netns/${NAMESPACE}`, "--"];
-const TEMPLATE = ARCHIVE.endsWith(".zst") ? "debian-13-test_1.0_amd64.tar.zst" : "debian-13-test_1.0_amd64.tar";
+const TEMPLATE = `debian-13-test_1.0_amd64${/\.tar(\.\w+)?$/.exec(ARCHIVE)?.[0] ?? ".tar"}`;
 let folder: string;
 let pve: Pve;
 let server: Awaited<ReturnType<typeof listenPve>>;

@@ -25,7 +25,7 @@ import { openHttps } from "../../src/sys/https.js";
 const NAMESPACE = "exn-lp-life";
 const ARCHIVE = process.env.EXITNODE_TEST_ROOTFS ?? "";
 const skip = process.getuid?.() !== 0 || !existsSync(ARCHIVE) ? "needs root and EXITNODE_TEST_ROOTFS" : false;
-const TEMPLATE = "debian-13-test_1.0_amd64.tar.zst";
+const TEMPLATE = `debian-13-test_1.0_amd64${/\.tar(\.\w+)?$/.exec(ARCHIVE)?.[0] ?? ".tar"}`;
 /** Far from the numbers of the lab's containers: control groups go by number alone. */
 const [VMID, COPY, CLONE] = [91_201, 91_202, 91_203];
 
