@@ -115,8 +115,10 @@ describe("inside the container", () => {
         return `${protocol}/${local.slice(local.lastIndexOf(":") + 1)}`;
       });
     const expected = new Set(["udp/51820", "udp/3478", "tcp/443", "tcp/22", "udp/68", "udp/546"]);
+    // Sockets that ask the router for a port have one of the kernel's choice; the firewall lets nothing but answers in.
+    const asks = (port: string): boolean => port.startsWith("udp/") && Number(port.slice(4)) >= 32_768;
     assert.deepEqual(
-      [...new Set(ports)].filter((port) => !expected.has(port)),
+      [...new Set(ports)].filter((port) => !expected.has(port) && !asks(port)),
       [],
     );
     for (const port of ["udp/51820", "tcp/443", "tcp/22"]) assert.ok(ports.includes(port), port);
@@ -174,6 +176,7 @@ describe("the laptop", () => {
         stdio: ["ignore", "pipe", "pipe"],
       },
     );
+    const size = 50 * 1024 * 1024;
     let lines = "";
     let ready = "";
     capture.stdout.on("data", (chunk) => {
@@ -184,7 +187,6 @@ describe("the laptop", () => {
     });
     try {
       await eventually("the capture runs", async () => ready.includes("listening on"), 5_000);
-      const size = 50 * 1024 * 1024;
       const download = `curl -s -m 60 http://download.lab/bytes/${size} | sha256sum`;
       const got = (await world.at("laptop", "sh", "-c", download)).stdout.slice(0, 64);
       const told = (await world.at("web", "curl", "-s", `http://download.lab/sha256/${size}`)).stdout.trim();
@@ -196,7 +198,9 @@ describe("the laptop", () => {
       await new Promise((resolve) => capture.on("close", resolve));
     }
     const packets = lines.split("\n").filter((line) => / > /.test(line));
-    assert.ok(packets.length > 10_000, `only ${packets.length} packets were captured`);
+    // Datagrams that the kernel cuts later are captured in one piece: their bytes are what counts.
+    const carried = packets.reduce((sum, line) => sum + Number(/UDP, length (\d+)/.exec(line)?.[1] ?? 0), 0);
+    assert.ok(carried > size, `only ${carried} bytes in ${packets.length} datagrams were captured`);
     const others = packets.filter(
       (line) =>
         !/ (198\.51\.100\.88|203\.0\.113\.77)\.\d+ > (203\.0\.113\.77|198\.51\.100\.88)\.\d+: UDP/.test(line) &&
