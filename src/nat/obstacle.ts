@@ -1,5 +1,5 @@
 import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
-import { familyOf, isPrivate } from "../kit/ip.js";
+import { type Family, familyOf, isPrivate } from "../kit/ip.js";
 import type { NatKind } from "../wire/probe.js";
 import type { Obstacle } from "./path.js";
 
@@ -11,12 +11,17 @@ export function obstacleBetween(here: Standing, there: Standing, tried: readonly
   if (here.nat === "blocked") return { kind: "udp-blocked-here" };
   if (there.nat === "blocked") return { kind: "udp-blocked-there" };
   if (there.endpoints.length === 0 && tried.length === 0) return { kind: "no-endpoints" };
-  const families = (standing: Standing) => new Set(standing.endpoints.map(({ address }) => familyOf(address)));
-  const [ours, theirs] = [families(here), families(there)];
+  const [ours, theirs] = [familiesOf(here), familiesOf(there)];
   if (ours.size > 0 && theirs.size > 0 && ![...ours].some((family) => theirs.has(family)))
     return { kind: "no-common-family" };
   if (here.nat === "hard" && there.nat === "hard") return { kind: "both-hard" };
   return { kind: "no-answer", from: tried };
+}
+
+/** A private address beside a public one leads no further than its own network. */
+function familiesOf({ endpoints }: Standing): Set<Family> {
+  const publics = endpoints.filter(({ address }) => !isPrivate(address));
+  return new Set((publics.length > 0 ? publics : endpoints).map(({ address }) => familyOf(address)));
 }
 
 /** The endpoints whose port a NAT may have made: guessing is for them alone. */
