@@ -7,9 +7,10 @@ import { identityOf, PROGRAMS } from "./wireguardgo.js";
 
 /** What WireGuard's own self-test does with every implementation: pings, streams and datagrams, at several MTUs. */
 const MEGABYTES = 8;
-const DATAGRAM_RATE = 60;
+const DATAGRAM_RATE = 15;
 /** The machine is shared, and a lost datagram is no error: a broken length or checksum loses all of them. */
-const LOST_SHARE_MAX = 0.1;
+/** A busy machine overflows a socket's buffer now and then; a datagram that does not fit is lost every time. */
+const LOST_SHARE_MAX = 0.3;
 const WIRE_MTU = 65_535;
 const IP_AND_UDP_BYTES = { 4: 28, 6: 48 } as const;
 
