@@ -9,7 +9,6 @@ import { identityOf, PROGRAMS } from "./wireguardgo.js";
 const MEGABYTES = 8;
 const DATAGRAM_RATE = 15;
 /** The machine is shared, and a lost datagram is no error: a broken length or checksum loses all of them. */
-/** A busy machine overflows a socket's buffer now and then; a datagram that does not fit is lost every time. */
 const LOST_SHARE_MAX = 0.3;
 const WIRE_MTU = 65_535;
 const IP_AND_UDP_BYTES = { 4: 28, 6: 48 } as const;
