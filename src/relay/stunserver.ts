@@ -3,7 +3,6 @@ import type { Clock } from "../sys/clock.js";
 import type { DatagramSocket } from "../sys/dgram.js";
 import { TokenBucket } from "./ratelimit.js";
 
-export const STUN_PORT = 3_478;
 /** Answers a second, of everybody together: what a flood can make us send. */
 export const STUN_ANSWERS_PER_SECOND = 20_000;
 
