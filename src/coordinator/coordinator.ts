@@ -1,4 +1,4 @@
-import type { SqliteDatabase } from "kysely";
+import { type Dialect, type SqliteDatabase, SqliteDialect } from "kysely";
 import { ed25519PublicKeyOf, type KeyPair, keyPairOf } from "../kit/crypto.js";
 import { KEY_BYTES, type Key, keyBytes, keyOf, parseKey } from "../kit/key.js";
 import type { Clock } from "../sys/clock.js";
@@ -12,16 +12,19 @@ import type { CoordinatorStatus } from "../wire/adminapi.js";
 import { CONTROL_PATH } from "../wire/control.js";
 import { COORDINATOR_FILES, type CoordinatorConfig } from "../wire/coordinatorconfig.js";
 import { PEERS_MAX } from "../wire/map.js";
+import { otherStunPortBeside } from "../wire/relayconfig.js";
 import { ULA_RANDOM_BYTES, ulaPrefix } from "./addresses.js";
-import { makeApi } from "./api.js";
+import { mountApi } from "./api/mount.js";
+import { apiRoutes } from "./api/routes.js";
 import { LOBBY_MAX } from "./lobby.js";
 import { Lockout } from "./lockout.js";
 import type { NetworkFacts } from "./netmap.js";
 import { DEVICE_MESSAGE_BYTES_MAX, Reception } from "./reception.js";
 import { DEVICES_MAX, Registry } from "./registry.js";
 import { type RelayBeside, Relays } from "./relays.js";
-import { Store } from "./store.js";
+import { Store } from "./store/store.js";
 import { Switchboard } from "./switchboard.js";
+import { Visibility } from "./visibility.js";
 
 /** Every device's connection, the strangers', and as many again for administration and probes. */
 export const CONNECTIONS_MAX = DEVICES_MAX + 2 * LOBBY_MAX;
@@ -48,7 +51,12 @@ export type CoordinatorParts = {
 };
 
 /** `signer` is the admission key's public half: whose devices the relay serves. */
-export type RelayBesideWant = { readonly noiseKey: KeyPair; readonly signer: Uint8Array; readonly stunPort: number };
+export type RelayBesideWant = {
+  readonly noiseKey: KeyPair;
+  readonly signer: Uint8Array;
+  readonly stunPort: number;
+  readonly otherStunPort: number;
+};
 
 /** Folders: what lasts, and what lives as long as the process. */
 export type CoordinatorPlaces = { readonly var: string; readonly run: string };
@@ -85,7 +93,8 @@ export async function startCoordinator(
   const hosts = [...new Set(want.urls.map((url) => new URL(url).hostname.replace(/^\[|\]$/g, "")))];
   const tlsPaths = { key: at("tlsKey"), certificate: at("tlsCertificate") };
   const tls = await parts.keepTlsIdentity(files, tlsPaths, hosts, clock.wall());
-  const store = await Store.open(parts.openDatabase(at("store")), ulaPrefix(random(ULA_RANDOM_BYTES)));
+  const dialect: Dialect = new SqliteDialect({ database: parts.openDatabase(at("store")) });
+  const store = await Store.open(dialect, ulaPrefix(random(ULA_RANDOM_BYTES)));
 
   const own =
     want.relay.enabled && parts.openRelay !== undefined
@@ -93,6 +102,7 @@ export async function startCoordinator(
           noiseKey: keyPairOf(await keepSecret(files, at("relayKey"), random)),
           signer,
           stunPort: want.relay.stunPort,
+          otherStunPort: want.relay.otherStunPort ?? otherStunPortBeside(want.relay.stunPort),
         })
       : undefined;
   const { https } = parts;
@@ -109,8 +119,10 @@ export async function startCoordinator(
   };
   const registry = await Registry.open({ store, range: want.ipv4, random, wall: () => clock.wall() });
   relays.recall(registry.devices.values());
+  const { devices } = registry;
+  const visibility = new Visibility({ devices, wall: () => clock.wall() });
   // A run's numbers are above every earlier run's, so that a device can tell an old map from a new one.
-  const switchboard = new Switchboard({ devices: registry.devices, facts, clock, seqBase: store.epoch * 2 ** 32 });
+  const switchboard = new Switchboard({ devices, visibility, facts, clock, seqBase: store.epoch * 2 ** 32 });
   const reception = new Reception({ noiseKey, signingKey, registry, switchboard, clock, random, version, ...log });
   const startedAtMs = clock.wall();
   const status = (): CoordinatorStatus => ({
@@ -126,9 +138,10 @@ export async function startCoordinator(
     forwardedCalls: switchboard.calls.forwarded,
     forwardedCallBytes: switchboard.calls.bytes,
   });
-  const apiParts = { registry, switchboard, relays, facts, status, now: () => clock.now(), ...log };
-  const publicApi = makeApi(apiParts, { kind: "token", sha256: want.adminTokenSha256, lockout: new Lockout() });
-  const socketApi = makeApi(apiParts, { kind: "socket" });
+  const routes = apiRoutes({ registry, switchboard, relays, facts, status, ...log });
+  const mounted = { routes, now: () => clock.now(), ...log };
+  const publicApi = mountApi(mounted, { kind: "token", sha256: want.adminTokenSha256, lockout: new Lockout() });
+  const socketApi = mountApi(mounted, { kind: "socket" });
   const opened: Served[] = [];
   const close = async (): Promise<void> => {
     switchboard.close();

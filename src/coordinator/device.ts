@@ -1,4 +1,4 @@
-import type { Ip } from "../kit/ip.js";
+import type { Cidr, Ip } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { DeviceReport } from "../wire/control.js";
@@ -22,7 +22,24 @@ export type Device = {
   readonly createdAtMs: Millis;
   readonly lastSeenAtMs?: Millis;
   readonly revokedAtMs?: Millis;
+  /** Whose it is; undefined: the network's own, as an exit node, or one that joined by a key of no person. */
+  readonly userId?: string;
+  /** Without "tag:". A tagged device acts as its tags and not as its user. */
+  readonly tags: readonly string[];
+  /** Forgotten when it leaves. */
+  readonly ephemeral: boolean;
+  /** Undefined: it waits for an administrator and knows nobody. */
+  readonly approvedAtMs?: Millis;
+  /** From then on its peers do without it until its person signs in again; undefined: never. */
+  readonly keyExpiresAtMs?: Millis;
+  /** Approved by an administrator, beyond what its role gives. */
+  readonly approvedRoutes: readonly Cidr[];
+  /** By a trusted device, over this one's keys, where the network has a device lock. */
+  readonly lockSignature?: string;
 };
 
-/** Every member whose peers may know of it. */
+/** Who is in, approved or not. */
 export const isMember = (device: Device): boolean => device.revokedAtMs === undefined;
+/** Every member whose peers may know of it. */
+export const isActive = (device: Device, now: Millis): boolean =>
+  isMember(device) && device.approvedAtMs !== undefined && now < (device.keyExpiresAtMs ?? Number.POSITIVE_INFINITY);

@@ -67,6 +67,11 @@ export function admit(
     agentVersion: hello.agentVersion,
     createdAtMs: now,
     lastSeenAtMs: now,
+    ...(joinKey.userId === undefined ? {} : { userId: joinKey.userId }),
+    tags: joinKey.tags,
+    ephemeral: joinKey.ephemeral,
+    ...(joinKey.preapproved ? { approvedAtMs: now } : {}),
+    approvedRoutes: [],
   };
   return { kind: "new", device, by: joinKey };
 }

@@ -19,6 +19,12 @@ export type StoredKey = {
   readonly usedAtMs?: Millis;
   /** The machine that a single-use key let in. */
   readonly usedBy?: Key;
+  /** Whose device it makes. */
+  readonly userId?: string;
+  readonly tags: readonly string[];
+  readonly ephemeral: boolean;
+  /** Its devices need no approval. */
+  readonly preapproved: boolean;
 };
 
 export const SECRET_BYTES = 32;

@@ -1,6 +1,6 @@
 import type { Cidr } from "../kit/ip.js";
 import type { MapPeer, MapRelay, NetworkMap } from "../wire/map.js";
-import { type Device, isMember } from "./device.js";
+import type { Device } from "./device.js";
 import { usableEndpoints } from "./endpoints.js";
 import { approvedRoutes } from "./routes.js";
 
@@ -38,10 +38,6 @@ export function outlineOf(device: Device, online: boolean, facts: NetworkFacts):
     ...(home === undefined ? {} : { homeRelay: home }),
   };
 }
-
-/** Whether `device` may know of `other`: every member of every other one, for the network is one person's. */
-export const mayKnow = (device: Device, other: Device): boolean =>
-  device.id !== other.id && isMember(device) && isMember(other);
 
 /**
  * A device's map as JSON text, from its peers' own JSON: with n devices n maps of n peers each are made at every

@@ -110,7 +110,7 @@ export class Reception {
           const hello = plaintext === undefined ? undefined : decodeToCoordinator(plaintext);
           if (hello?.type !== "hello") return end("did not greet");
           stage = { kind: "admitting" };
-          const link = await this.#admit(socket, transport, machineKey, hello);
+          const link = await this.#admit(socket, transport, machineKey, hello, remote);
           // Ended meanwhile: nobody is there to be a member.
           if (over.signal.aborted) return;
           greeted.abort();
@@ -172,9 +172,10 @@ export class Reception {
     transport: Transport,
     machineKey: Key,
     hello: Extract<ToCoordinator, { type: "hello" }>,
+    remote: string,
   ): Promise<Link | undefined> {
     const { registry, clock, version, log } = this.#parts;
-    const admitted = await registry.hello(machineKey, hello);
+    const admitted = await registry.hello(machineKey, hello, remote);
     if ("refusal" in admitted) {
       const code = admitted.refusal;
       log?.warn("device refused", { name: hello.name, code });

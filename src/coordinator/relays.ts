@@ -1,3 +1,4 @@
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { isPrivate, tryIp } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
@@ -9,10 +10,11 @@ import type { Random } from "../sys/random.js";
 import type { Streams } from "../sys/streamserver.js";
 import type { RelayInfo } from "../wire/adminapi.js";
 import { ADMISSION_LIFETIME_MS, issueRevocation, REVOCATION_NONCE_BYTES } from "../wire/admission.js";
-import { OWN_RELAY, REMOTE_RELAYS_MAX, type RemoteRelay } from "../wire/coordinatorconfig.js";
+import { OWN_RELAY, REMOTE_RELAYS_MAX, type RemoteRelay, remoteRelay } from "../wire/coordinatorconfig.js";
 import type { MapRelay } from "../wire/map.js";
 import { REVOKE_PATH } from "../wire/relay.js";
-import type { Store } from "./store.js";
+import type { Actor } from "./actor.js";
+import type { Store } from "./store/store.js";
 
 /** A relay that lives on the coordinator's own port. It knows the admission key's public half and nothing else of us. */
 export interface RelayBeside {
@@ -20,6 +22,8 @@ export interface RelayBeside {
   readonly publicKey: Key;
   /** 0: it answers no STUN. */
   readonly stunPort: number;
+  /** 0: it answers on one port at most. */
+  readonly otherStunPort: number;
   readonly streams: Streams;
   readonly connectionsMax: number;
   /** Ends every connection of the device now. */
@@ -32,7 +36,7 @@ export type RelaysParts = {
   /** How devices reach the coordinator, and so the relay beside it. */
   readonly urls: readonly string[];
   readonly configured: readonly RemoteRelay[];
-  readonly store: Pick<Store, "relays" | "keepRelays">;
+  readonly store: Store;
   /** The seed of the admission key. */
   readonly signingKey: Uint8Array;
   readonly https: Https;
@@ -45,6 +49,9 @@ export type RelaysTold = { readonly asked: number; readonly confirmed: number; r
 
 /** How long a revocation's answer waits for other machines' relays to confirm. */
 export const REVOKE_WAIT_MS: Millis = 4 * SECOND;
+/** The setting that holds the relays that were added while we ran. */
+const ADDED = "relays";
+
 /** One attempt to tell one relay. */
 export const REVOKE_ATTEMPT_MS: Millis = 2 * SECOND;
 const PAUSE_MIN_MS: Millis = 250;
@@ -67,7 +74,7 @@ export class Relays {
   }
 
   static async open(parts: RelaysParts): Promise<Relays> {
-    return new Relays(parts, await parts.store.relays());
+    return new Relays(parts, (await parts.store.view.settings.getJson(ADDED, z.array(remoteRelay))) ?? []);
   }
 
   /** As devices are told: the own one first. The same list until it changes. */
@@ -78,15 +85,19 @@ export class Relays {
   describe(): RelayInfo[] {
     const configured = new Set(this.#parts.configured.map(({ name }) => name));
     const remote = new Map(this.#remote().map((relay) => [relay.name, relay]));
-    return this.#map.map(({ id, name, url, relayKey, stunPort }) => {
+    return this.#map.map(({ id, name, url, relayKey, stunPort, otherStunPort }) => {
       const tlsFingerprint = remote.get(name)?.tlsFingerprint;
       const kind = id === OWN_RELAY ? "own" : configured.has(name) ? "configured" : "added";
-      return { name, url, relayKey, stunPort, kind, ...(tlsFingerprint === undefined ? {} : { tlsFingerprint }) };
+      return {
+        ...{ name, url, relayKey, stunPort, kind },
+        ...(otherStunPort === undefined ? {} : { otherStunPort }),
+        ...(tlsFingerprint === undefined ? {} : { tlsFingerprint }),
+      };
     });
   }
 
   /** Adds it or replaces the one of its name; false when it was there already, exactly so. */
-  async add(relay: RemoteRelay): Promise<boolean> {
+  async add(relay: RemoteRelay, by: Actor): Promise<boolean> {
     const before = this.#remote().find(({ name }) => name === relay.name);
     if (before !== undefined && sameRelay(before, relay)) return false;
     this.#refuseConfigured(relay.name);
@@ -95,18 +106,18 @@ export class Relays {
       throw new Failure("relays-full", `the map holds ${REMOTE_RELAYS_MAX} relays of other machines already`, {
         advice: "exitnode relay list, then: exitnode relay remove <name>",
       });
-    await this.#keep([...others, relay]);
+    await this.#keep([...others, relay], by, "relay.add", relay.name);
     return true;
   }
 
-  async remove(name: string): Promise<void> {
+  async remove(name: string, by: Actor): Promise<void> {
     this.#refuseConfigured(name);
     const left = this.#added.filter((relay) => relay.name !== name);
     if (left.length === this.#added.length)
       throw new Failure("relay-unknown", `no relay that could be removed is called "${name}"`, {
         advice: "exitnode relay list",
       });
-    await this.#keep(left);
+    await this.#keep(left, by, "relay.remove", name);
   }
 
   /**
@@ -196,8 +207,11 @@ export class Relays {
     return [...configured, ...this.#added.filter(({ name }) => !named.has(name))].slice(0, REMOTE_RELAYS_MAX);
   }
 
-  async #keep(added: readonly RemoteRelay[]): Promise<void> {
-    await this.#parts.store.keepRelays(added);
+  async #keep(added: readonly RemoteRelay[], by: Actor, action: string, target: string): Promise<void> {
+    await this.#parts.store.change(async ({ settings, audit }) => {
+      await settings.set(ADDED, JSON.stringify(added));
+      await audit.append({ at: this.#parts.clock.wall(), by, action, target });
+    });
     this.#added = added;
     this.#map = this.#mapNow();
   }
@@ -205,7 +219,10 @@ export class Relays {
   #mapNow(): MapRelay[] {
     const { own, urls } = this.#parts;
     const remote = this.#remote().map(
-      ({ name, url, relayKey, stunPort }): MapRelay => ({ id: name, name, url, relayKey, stunPort }),
+      ({ name, url, relayKey, stunPort, otherStunPort }): MapRelay => ({
+        ...{ id: name, name, url, relayKey, stunPort },
+        ...(otherStunPort === undefined ? {} : { otherStunPort }),
+      }),
     );
     return own === undefined ? remote : [ownRelay(own, urls), ...remote];
   }
@@ -219,9 +236,12 @@ export class Relays {
 }
 
 /** One relay with several addresses: strangers dial the first public one, who is in the home may try the others. */
-function ownRelay({ publicKey, stunPort }: RelayBeside, urls: readonly string[]): MapRelay {
+function ownRelay({ publicKey, stunPort, otherStunPort }: RelayBeside, urls: readonly string[]): MapRelay {
   const url = urls.find((one) => !isHome(one)) ?? urls[0] ?? "";
-  const relay = { id: OWN_RELAY, name: OWN_RELAY, url, relayKey: publicKey, stunPort };
+  const relay = {
+    ...{ id: OWN_RELAY, name: OWN_RELAY, url, relayKey: publicKey, stunPort },
+    ...(otherStunPort === 0 ? {} : { otherStunPort }),
+  };
   return urls.length < 2 ? relay : { ...relay, urls: [url, ...urls.filter((one) => one !== url)] };
 }
 
@@ -234,4 +254,5 @@ const sameRelay = (left: RemoteRelay, right: RemoteRelay): boolean =>
   left.url === right.url &&
   left.relayKey === right.relayKey &&
   left.stunPort === right.stunPort &&
+  left.otherStunPort === right.otherStunPort &&
   left.tlsFingerprint === right.tlsFingerprint;

@@ -4,7 +4,8 @@ import type { Clock } from "../sys/clock.js";
 import { REFUSALS, type ToDevice } from "../wire/control.js";
 import { type Device, isMember } from "./device.js";
 import type { Link } from "./link.js";
-import { encodeMap, mayKnow, type NetworkFacts, peerOf } from "./netmap.js";
+import { encodeMap, type NetworkFacts, peerOf } from "./netmap.js";
+import type { Visibility } from "./visibility.js";
 
 /** How long a revocation's answer waits for the connected peers to confirm that they know. */
 export const TOLD_TIMEOUT_MS: Millis = 2_000;
@@ -14,6 +15,7 @@ const EXPELLED: ToDevice = { type: "refused", code: "device-revoked", message: R
 export type SwitchboardParts = {
   /** The registry's, live. */
   readonly devices: ReadonlyMap<string, Device>;
+  readonly visibility: Visibility;
   readonly facts: NetworkFacts;
   readonly clock: Clock;
   /** Map numbers start above it. */
@@ -77,11 +79,12 @@ export class Switchboard {
 
   /** Hands a sealed probe to the connected holder of a key, unread; dropped where the two may not know one another. */
   call(fromId: string, to: Key, probe: string): void {
-    const { devices } = this.#parts;
+    const { devices, visibility } = this.#parts;
     const toId = this.#byKey.get(to);
     const link = toId === undefined ? undefined : this.#links.get(toId);
     const [caller, called] = [devices.get(fromId), devices.get(toId ?? "")];
-    if (link === undefined || caller === undefined || called === undefined || !mayKnow(caller, called)) return;
+    if (link === undefined || caller === undefined || called === undefined || !visibility.mayKnow(caller, called))
+      return;
     if (!link.pass({ type: "call", from: caller.publicKey, probe })) return;
     this.calls.forwarded++;
     this.calls.bytes += probe.length;
@@ -163,13 +166,13 @@ export class Switchboard {
   }
 
   #mapFor(deviceId: string): { text: string; version: number } {
-    const { devices, facts, seqBase } = this.#parts;
+    const { devices, visibility, facts, seqBase } = this.#parts;
     const self = devices.get(deviceId);
     const version = this.#version;
     // Expelled between the push and its turn: its link is closing.
     if (self === undefined) return { text: JSON.stringify({ type: "pong", sentAt: 0 }), version };
     const peers: string[] = [];
-    for (const other of devices.values()) if (mayKnow(self, other)) peers.push(this.#textOf(other));
+    for (const other of visibility.peersOf(self)) peers.push(this.#textOf(other));
     return { text: `{"type":"map","map":${encodeMap(seqBase + version, self, peers, facts)}}`, version };
   }
 

@@ -19,6 +19,29 @@ import { deviceName, ip, role } from "./schema.js";
  */
 export const API_PREFIX = "/api/v1";
 
+/** What a caller may be allowed to do. */
+export const SCOPES = [
+  "status:read",
+  "devices:read",
+  "devices:write",
+  "keys:read",
+  "keys:write",
+  "relays:read",
+  "relays:write",
+  "policy:read",
+  "policy:write",
+  "names:read",
+  "names:write",
+  "users:read",
+  "users:write",
+  "tokens:read",
+  "tokens:write",
+  "audit:read",
+  "webhooks:read",
+  "webhooks:write",
+] as const;
+export type Scope = (typeof SCOPES)[number];
+
 export const coordinatorStatus = z.object({
   version: z.string(),
   publicKey: z.string(),
@@ -99,6 +122,7 @@ export const relayInfo = z.object({
   url: z.string(),
   relayKey: z.string(),
   stunPort: z.number().int(),
+  otherStunPort: z.number().int().optional(),
   /** own: beside the coordinator; configured: from its file; added: through this API, which alone can remove it. */
   kind: z.enum(["own", "configured", "added"]),
   tlsFingerprint: z.string().optional(),

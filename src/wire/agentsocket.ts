@@ -33,6 +33,10 @@ export const agentStatus = z.object({
   dataPlane: z.enum(["kernel", "userspace"]),
   interface: z.string(),
   listenPort: z.number(),
+  /** The tunnel's, as the paths in use carry it. */
+  mtu: z.number().optional(),
+  /** What did not leave this machine since the interface was made, where the data plane counts it. */
+  unsent: z.object({ looped: z.number(), refused: z.number() }).optional(),
   coordinator: z.object({
     url: z.string().optional(),
     connected: z.boolean(),

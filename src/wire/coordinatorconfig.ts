@@ -16,6 +16,8 @@ export const remoteRelay = z.strictObject({
   relayKey: key,
   /** 0: it answers no STUN. */
   stunPort: z.number().int().min(0).max(65_535).default(3_478),
+  /** A second port where it answers STUN. */
+  otherStunPort: z.number().int().min(1).max(65_535).optional(),
   /** Pins who confirms revocations; without it, whoever has the address may. */
   tlsFingerprint: z
     .string()
@@ -40,9 +42,14 @@ export const coordinatorConfig = z.strictObject({
   whoami: z.array(z.url()).max(8).default([]),
   /** Lower-case hex SHA-256 of the admin token (32 random bytes, base64url). */
   adminTokenSha256: z.string().regex(/^[0-9a-f]{64}$/),
-  /** The relay beside the coordinator, on its port, and STUN over UDP; 0 answers none. */
+  /** The relay beside the coordinator, on its port, and STUN over UDP on two ports; 0 answers none. */
   relay: z
-    .strictObject({ enabled: z.boolean().default(true), stunPort: z.number().int().min(0).max(65_535).default(3_478) })
+    .strictObject({
+      enabled: z.boolean().default(true),
+      stunPort: z.number().int().min(0).max(65_535).default(3_478),
+      /** Without it: otherStunPortBeside(stunPort). */
+      otherStunPort: z.number().int().min(0).max(65_535).optional(),
+    })
     .prefault({}),
   /** Relays on other machines, besides those that an administrator added while it ran. */
   relays: z.array(remoteRelay).max(REMOTE_RELAYS_MAX).default([]),

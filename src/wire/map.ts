@@ -21,6 +21,8 @@ export const mapRelay = z.object({
   relayKey: key,
   /** 0: it answers no STUN. */
   stunPort: z.number().int().min(0).max(65_535),
+  /** A second port of the same server: without it, a network of one relay cannot tell its devices' NATs apart. */
+  otherStunPort: z.number().int().min(1).max(65_535).optional(),
 });
 export type MapRelay = z.infer<typeof mapRelay>;
 

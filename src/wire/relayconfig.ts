@@ -10,6 +10,8 @@ export type RelayConfig = {
   readonly listen: { readonly address: string; readonly port: number };
   /** UDP, both families; 0 answers no STUN. */
   readonly stunPort: number;
+  /** A second port for STUN, so that this relay alone shows whether a NAT's port changes; 0 for none. */
+  readonly otherStunPort: number;
   /** Public halves of the coordinators' admission keys, Ed25519: whose devices are served. */
   readonly coordinatorKeys: readonly Key[];
   /** The names and addresses for a certificate made here. */
@@ -22,10 +24,25 @@ export type RelayConfig = {
   readonly bytesPerSecondMax: number | undefined;
 };
 
-const NAMES = ["listen", "stunPort", "coordinatorKeys", "hosts", "tls", "metrics", "bytesPerSecondMax"];
+const NAMES = [
+  "listen",
+  "stunPort",
+  "otherStunPort",
+  "coordinatorKeys",
+  "hosts",
+  "tls",
+  "metrics",
+  "bytesPerSecondMax",
+];
 const LIST_MAX = 8;
 const RATE_MIN = 1_000;
 const RATE_MAX = 1_250_000_000;
+
+/** Where STUN is answered too, unless a configuration says otherwise. Devices are told, and do not reckon it. */
+export function otherStunPortBeside(stunPort: number): number {
+  if (stunPort === 0) return 0;
+  return stunPort < 65_535 ? stunPort + 1 : stunPort - 1;
+}
 
 /** Parses what `source` held; a Failure names the place and the expectation. */
 export function decodeRelayConfig(value: unknown, source: string, code = "config-invalid"): RelayConfig {
@@ -57,10 +74,12 @@ export function decodeRelayConfig(value: unknown, source: string, code = "config
     };
   };
   const all = fields(value, "(whole)", NAMES);
+  const stunPort = whole(all.stunPort ?? 3_478, "stunPort", 0, 65_535);
   const tls = all.tls === undefined ? undefined : fields(all.tls, "tls", ["key", "certificate"]);
   return {
     listen: where(all.listen ?? {}, "listen", "::", 443),
-    stunPort: whole(all.stunPort ?? 3_478, "stunPort", 0, 65_535),
+    stunPort,
+    otherStunPort: whole(all.otherStunPort ?? otherStunPortBeside(stunPort), "otherStunPort", 0, 65_535),
     coordinatorKeys: list(all.coordinatorKeys, "coordinatorKeys", 1).map(
       (one, i) =>
         (typeof one === "string" ? tryKey(one) : undefined) ?? fail(`coordinatorKeys.${i}`, "a 32-byte base64 key"),

@@ -6,8 +6,9 @@ import { usableEndpoints } from "../../src/coordinator/endpoints.js";
 import { admit, freeName, type Hello, type Network } from "../../src/coordinator/entrance.js";
 import { forgettableKeys, KEYS_MAX, keyState, type StoredKey } from "../../src/coordinator/joinkeys.js";
 import { ATTEMPTS_MAX, LOCKOUT_MS, Lockout } from "../../src/coordinator/lockout.js";
-import { encodeMap, mayKnow, peerOf } from "../../src/coordinator/netmap.js";
+import { encodeMap, peerOf } from "../../src/coordinator/netmap.js";
 import { approvedRoutes } from "../../src/coordinator/routes.js";
+import { Visibility } from "../../src/coordinator/visibility.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import type { Cidr, Ip } from "../../src/kit/ip.js";
@@ -27,6 +28,9 @@ const joinKey: StoredKey = {
   reusable: false,
   createdAtMs: NOW,
   expiresAtMs: NOW + 1_000,
+  tags: [],
+  ephemeral: false,
+  preapproved: true,
 };
 
 function device(name: string, more: Partial<Device> = {}): Device {
@@ -43,6 +47,10 @@ function device(name: string, more: Partial<Device> = {}): Device {
     report,
     agentVersion: "0",
     createdAtMs: 0,
+    tags: [],
+    ephemeral: false,
+    approvedAtMs: 0,
+    approvedRoutes: [],
     ...more,
   };
 }
@@ -257,11 +265,19 @@ test("the map's text is the map, whole", () => {
   assert.deepEqual(peer.routes, ["0.0.0.0/0"]);
 });
 
-test("nobody knows itself, a revoked device, or anything once revoked", () => {
+test("nobody knows itself, a revoked, expired or unapproved device, or anything once revoked", () => {
   const [one, two, gone] = [device("one"), device("other"), device("gone", { revokedAtMs: 1 })];
+  const expired = device("expired", { keyExpiresAtMs: NOW });
+  const { approvedAtMs: _, ...waiting } = device("waiting");
+  const all = [one, two, gone, expired, waiting];
+  const visibility = new Visibility({ devices: new Map(all.map((each) => [each.id, each])), wall: () => NOW });
   assert.deepEqual(
-    [mayKnow(one, two), mayKnow(one, one), mayKnow(one, gone), mayKnow(gone, one)],
-    [true, false, false, false],
+    all.map((each) => visibility.mayKnow(one, each)),
+    [false, true, false, false, false],
+  );
+  assert.deepEqual(
+    all.map((each) => visibility.peersOf(each).map(({ name }) => name)),
+    [["other"], ["one"], [], [], []],
   );
 });
 

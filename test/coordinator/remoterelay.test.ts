@@ -52,7 +52,7 @@ test(
   LIMIT,
   async () => {
     const member = await Member.join(bench, "mapped");
-    const body = { url: urlOf(far.port), relayKey: far.publicKey, stunPort: 0 };
+    const body = { url: urlOf(far.port), relayKey: far.publicKey, stunPort: 3_478, otherStunPort: 41_000 };
     assert.equal((await put("far", body)).status, 201);
     await member.until(() => member.map?.relays?.length === 2);
     assert.deepEqual(member.map?.relays?.[1], { id: "far", name: "far", ...body });

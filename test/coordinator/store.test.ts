@@ -3,10 +3,11 @@ import { mkdtemp, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
+import { SqliteDialect } from "kysely";
 import type { Device } from "../../src/coordinator/device.js";
 import type { StoredKey } from "../../src/coordinator/joinkeys.js";
-import { MIGRATIONS, type Migration } from "../../src/coordinator/schema.js";
-import { Store } from "../../src/coordinator/store.js";
+import { MIGRATIONS, type Migration } from "../../src/coordinator/store/migrations.js";
+import { Store } from "../../src/coordinator/store/store.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import type { Cidr, Ip } from "../../src/kit/ip.js";
@@ -22,6 +23,9 @@ const joinKey: StoredKey = {
   reusable: false,
   createdAtMs: 1,
   expiresAtMs: 2,
+  tags: ["router"],
+  ephemeral: false,
+  preapproved: true,
 };
 const device: Device = {
   id: "d1",
@@ -36,12 +40,22 @@ const device: Device = {
   agentVersion: "0.1.0",
   createdAtMs: 5,
   lastSeenAtMs: 5,
+  tags: ["router"],
+  ephemeral: false,
+  approvedAtMs: 5,
+  approvedRoutes: ["192.168.7.0/24" as Cidr],
 };
 
 let folder: string;
 const path = (): string => join(folder, "coordinator.db");
 const open = (ula = ULA, migrations?: readonly Migration[]): Promise<Store> =>
-  Store.open(openSqlite(path()), ula, migrations);
+  Store.open(new SqliteDialect({ database: openSqlite(path()) }), ula, migrations);
+/** A device comes in by a key, both or neither. */
+const joined = (store: Store, device: Device, key: StoredKey, now: number): Promise<void> =>
+  store.change(async ({ devices, joinKeys }) => {
+    await joinKeys.use(key.id, device.machineKey, now);
+    await devices.add(device, key.id);
+  });
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "exn-co-store-"));
 });
@@ -49,12 +63,12 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 test("what was stored is there after the file is opened again", async () => {
   const first = await open();
-  await first.addKey(joinKey);
-  await first.join(device, joinKey, 7);
+  await first.view.joinKeys.add(joinKey);
+  await joined(first, device, joinKey, 7);
   await first.close();
   const second = await open("fd09::/48" as Cidr);
-  assert.deepEqual(await second.devices(), [device]);
-  assert.deepEqual(await second.keyOf("aa"), { ...joinKey, usedAtMs: 7, usedBy: device.machineKey });
+  assert.deepEqual(await second.view.devices.all(), [device]);
+  assert.deepEqual(await second.view.joinKeys.bySecret("aa"), { ...joinKey, usedAtMs: 7, usedBy: device.machineKey });
   assert.equal(second.ula, ULA, "the prefix is the one made at birth");
   assert.ok(second.epoch > first.epoch);
   await second.close();
@@ -62,32 +76,32 @@ test("what was stored is there after the file is opened again", async () => {
 
 test("a device that cannot be added leaves its key unused", async () => {
   const store = await open();
-  await store.addKey(joinKey);
-  await store.addKey({ ...joinKey, id: "k2", secretHash: "bb" });
-  await store.join(device, joinKey, 7);
-  await assert.rejects(store.join({ ...device, id: "d2" }, { ...joinKey, id: "k2" }, 8), /UNIQUE/);
-  assert.equal((await store.keyOf("bb"))?.usedAtMs, undefined);
+  await store.view.joinKeys.add(joinKey);
+  await store.view.joinKeys.add({ ...joinKey, id: "k2", secretHash: "bb" });
+  await joined(store, device, joinKey, 7);
+  await assert.rejects(joined(store, { ...device, id: "d2" }, { ...joinKey, id: "k2" }, 8), /UNIQUE/);
+  assert.equal((await store.view.joinKeys.bySecret("bb"))?.usedAtMs, undefined);
   await store.close();
 });
 
 test("a device is joined by a key that exists, and outlives it", async () => {
   const store = await open();
-  await assert.rejects(store.join(device, joinKey, 7), /FOREIGN KEY/);
-  await store.addKey(joinKey);
-  await store.join(device, joinKey, 7);
-  await store.forgetKeys(["k1"]);
-  assert.deepEqual(await store.devices(), [device]);
+  await assert.rejects(joined(store, device, joinKey, 7), /FOREIGN KEY/);
+  await store.view.joinKeys.add(joinKey);
+  await joined(store, device, joinKey, 7);
+  await store.view.joinKeys.forget(["k1"]);
+  assert.deepEqual(await store.view.devices.all(), [device]);
   await store.close();
 });
 
 test("an appended migration runs once, over what is there", async () => {
   const before = await open();
-  await before.addKey(joinKey);
+  await before.view.joinKeys.add(joinKey);
   await before.close();
   const longer = [...MIGRATIONS, { id: "9999-more", up: ["alter table join_key add column note text"] }];
   await (await open(ULA, longer)).close();
   const again = await open(ULA, longer);
-  assert.equal((await again.keyOf("aa"))?.id, "k1");
+  assert.equal((await again.view.joinKeys.bySecret("aa"))?.id, "k1");
   await again.close();
 });
 
@@ -109,7 +123,8 @@ test("a file that is no database, or lost its end, is refused by name", async ()
   await assert.rejects(async () => open(), { code: "store-unusable" });
   await rm(path());
   const store = await open();
-  for (let n = 0; n < 200; n++) await store.addKey({ ...joinKey, id: `k${n}`, secretHash: `${n}`.repeat(30) });
+  for (let n = 0; n < 200; n++)
+    await store.view.joinKeys.add({ ...joinKey, id: `k${n}`, secretHash: `${n}`.repeat(30) });
   await store.close();
   await truncate(path(), 8_192);
   await rm(`${path()}-wal`, { force: true });

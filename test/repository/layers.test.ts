@@ -50,7 +50,7 @@ const RULES: Record<string, Rule> = {
   coordinator: {
     values: ["kit", "wire"],
     types: ["sys"],
-    packages: ["hono", "kysely", "zod", "node:path"],
+    packages: ["hono", "kysely", "zod", "yaml", "jose", "openid-client", "@simplewebauthn/server", "node:path"],
     why: "decisions are pure; sockets and SQL engines are handed in",
   },
   pve: { values: ["kit"], types: ["sys"], packages: ["zod", "proxmox-api", "node:path"], why: "a client of one API" },

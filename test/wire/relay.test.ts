@@ -148,7 +148,7 @@ for (const [value, words] of [
   [{ coordinatorKeys: [addressOf("a")], tls: { key: "k" } }, "tls.certificate: expected a text"],
   [
     { coordinatorKeys: [addressOf("a")], stun: 1 },
-    '(whole): expected one of listen, stunPort, coordinatorKeys, hosts, tls, metrics, bytesPerSecondMax, got "stun"',
+    '(whole): expected one of listen, stunPort, otherStunPort, coordinatorKeys, hosts, tls, metrics, bytesPerSecondMax, got "stun"',
   ],
   [[], "(whole): expected an object"],
   [undefined, "(whole): expected an object"],
