@@ -30,29 +30,14 @@ async function main(argv: readonly string[]): Promise<number> {
 
 async function serve(): Promise<number> {
   const { jsonLog } = await import("./sys/log.js");
-  const { notifySystemd, startWatchdog } = await import("./sys/notify.js");
+  const { runService } = await import("./cli/servicerun.js");
   const log = jsonLog("coordinator", process.env.EXITNODE_LOG ?? "info");
-  const stop = new AbortController();
-  const stopped = new Promise<void>((resolve) => {
-    stop.signal.addEventListener("abort", () => resolve(), { once: true });
-  });
-  process.on("SIGTERM", () => stop.abort());
-  process.on("SIGINT", () => stop.abort());
-  try {
+  return runService(log, async () => {
     const coordinator = await openCoordinator(coordinatorPlaces(process.env), version, log);
     const { settleHeap } = await import("./sys/heap.js");
     settleHeap();
-    await notifySystemd("READY=1");
-    startWatchdog(() => true, stop.signal);
-    await stopped;
-    await notifySystemd("STOPPING=1");
-    await coordinator.close();
-    return 0;
-  } catch (error) {
-    const { code, message, advice } = asFailure(error);
-    log.error(message, { code, advice });
-    return 1;
-  }
+    return coordinator;
+  });
 }
 
 async function call(method: string, path: string): Promise<number> {

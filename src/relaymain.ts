@@ -17,16 +17,10 @@ async function main(argv: readonly string[]): Promise<number> {
     return 2;
   }
   const { lineLog } = await import("./sys/linelog.js");
-  const { notifySystemd, startWatchdog } = await import("./sys/notify.js");
   const { localFiles } = await import("./sys/files.js");
+  const { runService } = await import("./cli/servicerun.js");
   const log = lineLog("relay", process.env.EXITNODE_LOG ?? "warn");
-  const stop = new AbortController();
-  const stopped = new Promise<void>((resolve) => {
-    stop.signal.addEventListener("abort", () => resolve(), { once: true });
-  });
-  process.on("SIGTERM", () => stop.abort());
-  process.on("SIGINT", () => stop.abort());
-  try {
+  return runService(log, async () => {
     const places = relayPlaces(process.env);
     const path = join(places.etc, RELAY_FILES.config);
     const text = await localFiles.readText(path);
@@ -37,17 +31,8 @@ async function main(argv: readonly string[]): Promise<number> {
     const relay = await openRelay(places, decodeRelayConfig(tryJson(text), path), log);
     const { settleHeap } = await import("./sys/heap.js");
     settleWhenQuiet(relay.service.switchboard.counters, settleHeap);
-    await notifySystemd("READY=1");
-    startWatchdog(() => true, stop.signal);
-    await stopped;
-    await notifySystemd("STOPPING=1");
-    await relay.close();
-    return 0;
-  } catch (error) {
-    const { code, message, advice } = asFailure(error);
-    log.error(message, { code, advice });
-    return 1;
-  }
+    return relay;
+  });
 }
 
 /** The public halves of its keys as one line of JSON, for whoever enters it into a map. */

@@ -7,6 +7,7 @@ import type { Clock } from "../sys/clock.js";
 import type { Random } from "../sys/random.js";
 import type { MapRelay } from "../wire/map.js";
 import { Alarm } from "./alarm.js";
+import { urlsOf } from "./relaydial.js";
 
 export type LocatorParts = {
   readonly clock: Clock;
@@ -28,6 +29,7 @@ export const NAMES_AGE_MAX_MS: Millis = 5 * MINUTE;
 export const AGAIN_MIN_MS: Millis = 20 * SECOND;
 export const AGAIN_MAX_MS: Millis = 26 * SECOND;
 
+type Host = { readonly relay: string; readonly name: string; readonly ports: readonly number[] };
 type Server = { readonly relay: string; readonly endpoint: Endpoint };
 
 /** Asks the relays' STUN servers where this device is, over both families, from WireGuard's port. */
@@ -49,7 +51,7 @@ export class Locator {
   }
 
   setRelays(relays: readonly MapRelay[]): boolean {
-    const name = ({ url, stunPort }: MapRelay): string => `${url} ${stunPort}`;
+    const name = (relay: MapRelay): string => `${urlsOf(relay).join()} ${portsOf(relay).join()}`;
     const changed = relays.map(name).join() !== this.#relays.map(name).join();
     this.#relays = relays;
     if (changed) this.#names = undefined;
@@ -112,23 +114,41 @@ export class Locator {
   async #servers(): Promise<readonly Server[]> {
     const now = this.#parts.clock.now();
     if (this.#names !== undefined && now - this.#names.at < NAMES_AGE_MAX_MS) return this.#names.servers;
-    const asked = this.#relays.filter(({ stunPort }) => stunPort !== 0);
+    const hosts = this.#relays.flatMap((relay) => (relay.stunPort === 0 ? [] : hostsOf(relay)));
     const found = await Promise.all(
-      asked.flatMap((relay) => ([4, 6] as const).map(async (family) => this.#serverOf(relay, family))),
+      hosts.flatMap((host) => ([4, 6] as const).map(async (family) => this.#hostAt(host, family))),
     );
-    const servers = found.filter((server) => server !== undefined);
+    const there = found.filter((host) => host !== undefined);
+    // Every host once before any host's other port: a round has room for STUN_SERVERS_MAX.
+    const each = [0, 1].flatMap((nth) =>
+      there.flatMap(({ relay, address, ports }) => {
+        const port = ports[nth];
+        return port === undefined ? [] : [{ relay, endpoint: { address, port } }];
+      }),
+    );
+    // Two names may lead to one server: asked twice it would look like two that agree.
+    const texts = each.map(({ endpoint }) => formatEndpoint(endpoint));
+    const servers = each.filter((_, i) => texts.indexOf(texts[i] ?? "") === i);
     // What could not be looked up is looked up again at the next round.
     if (servers.length > 0) this.#names = { at: now, servers };
     return servers;
   }
 
-  async #serverOf({ id, url, stunPort }: MapRelay, family: Family): Promise<Server | undefined> {
+  async #hostAt({ relay, name, ports }: Host, family: Family): Promise<(Host & { address: Ip }) | undefined> {
     const { clock, lookUp } = this.#parts;
-    const host = new URL(url).hostname.replace(/^\[(.*)\]$/, "$1");
     const settled = new AbortController();
     const late = clock.sleep(LOOK_UP_TIMEOUT_MS, settled.signal).catch(() => undefined);
-    const address = await Promise.race([lookUp(host, family).catch(() => undefined), late]);
+    const address = await Promise.race([lookUp(name, family).catch(() => undefined), late]);
     settled.abort();
-    return address === undefined ? undefined : { relay: id, endpoint: { address, port: stunPort } };
+    return address === undefined ? undefined : { relay, name, ports, address };
   }
 }
+
+/** The hosts of a relay: several where a home's own devices reach it past their router. */
+function hostsOf(relay: MapRelay): Host[] {
+  const names = urlsOf(relay).map((url) => new URL(url).hostname.replace(/^\[(.*)\]$/, "$1"));
+  return [...new Set(names)].map((name) => ({ relay: relay.id, name, ports: portsOf(relay) }));
+}
+
+const portsOf = ({ stunPort, otherStunPort }: MapRelay): number[] =>
+  otherStunPort === undefined ? [stunPort] : [stunPort, otherStunPort];

@@ -1,5 +1,5 @@
 import { formatEndpoint } from "../kit/endpoint.js";
-import { type Family, familyOf, tryIp } from "../kit/ip.js";
+import { type Family, familyOf, isPrivate, tryIp } from "../kit/ip.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import { describeNat } from "../nat/natkind.js";
 import type { FetchText } from "../sys/fetchtext.js";
@@ -22,7 +22,8 @@ export async function netcheck(
     guessCaptivePortal(fetchText, whoami),
   ]);
   const mapped = (family: Family): string | undefined => {
-    const endpoint = report?.mapped.find(({ address }) => familyOf(address) === family);
+    // A relay in this network sees what stands before the router, and not what the Internet sees.
+    const endpoint = report?.mapped.find(({ address }) => familyOf(address) === family && !isPrivate(address));
     return endpoint === undefined ? undefined : formatEndpoint(endpoint);
   };
   return {

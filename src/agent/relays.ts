@@ -11,6 +11,7 @@ import type { Random } from "../sys/random.js";
 import type { DialStream } from "../sys/streamdial.js";
 import { ADMISSION_BYTES } from "../wire/admission.js";
 import type { MapRelay } from "../wire/map.js";
+import { RelayDialer, urlsOf } from "./relaydial.js";
 
 export type RelaysParts = {
   readonly dialRelay: DialStream;
@@ -31,6 +32,7 @@ export type RelaysEvents = {
 export type RelayStanding = {
   readonly id: string;
   readonly name: string;
+  /** The one in use while it is connected, otherwise the one for strangers. */
   readonly url: string;
   readonly home: boolean;
   readonly state: "connected" | "idle" | "failing";
@@ -41,6 +43,7 @@ export type RelayStanding = {
 
 type Line = {
   readonly relay: MapRelay;
+  readonly dialer: RelayDialer;
   readonly client: RelayClient;
   readonly stop: AbortController;
   state: RelayState;
@@ -74,7 +77,8 @@ export class Relays {
   }
 
   setRelays(relays: readonly MapRelay[]): void {
-    const same = (one: MapRelay, other: MapRelay): boolean => one.url === other.url && one.relayKey === other.relayKey;
+    const same = (one: MapRelay, other: MapRelay): boolean =>
+      urlsOf(one).join() === urlsOf(other).join() && one.relayKey === other.relayKey;
     this.#relays = relays;
     for (const [id, line] of this.#lines)
       if (!relays.some((relay) => relay.id === id && same(relay, line.relay))) {
@@ -146,11 +150,11 @@ export class Relays {
   describe(): RelayStanding[] {
     const best = new Map(this.#latencies.best(this.#parts.clock.now()).map((one) => [one.relay, one.roundTripMs]));
     return this.#relays.map(({ id, name, url }) => {
-      const state = this.#lines.get(id)?.state;
+      const { state, dialer } = this.#lines.get(id) ?? {};
       return {
         id,
         name,
-        url,
+        url: state?.kind === "connected" ? (dialer?.first ?? url) : url,
         home: id === this.#home,
         state: state?.kind === "connected" ? "connected" : state?.kind === "waiting" ? "failing" : "idle",
         reason: state?.kind === "waiting" ? state.reason : undefined,
@@ -187,8 +191,9 @@ export class Relays {
 
   #open(relay: MapRelay): Line {
     const { dialRelay, clock, random, log } = this.#parts;
+    const dialer = new RelayDialer(dialRelay, clock, urlsOf(relay));
     const client = new RelayClient(
-      { dial: dialRelay, clock, random, log },
+      { dial: dialer.dial, clock, random, log },
       {
         url: relay.url,
         relayKey: relay.relayKey,
@@ -203,11 +208,12 @@ export class Relays {
         onRoundTrip: () => undefined, // of TLS over TCP: not to be compared with STUN's
         onState: (state) => {
           line.state = state;
+          dialer.settle(state.kind === "connected");
           this.#events.onChange();
         },
       },
     );
-    const line: Line = { relay, client, stop: new AbortController(), state: { kind: "idle" } };
+    const line: Line = { relay, dialer, client, stop: new AbortController(), state: { kind: "idle" } };
     this.#lines.set(relay.id, line);
     void client.run(line.stop.signal);
     return line;

@@ -12,7 +12,7 @@ export const coordinatorCommands: readonly Command[] = [
         description: "how devices reach it; default: https://<the machine>; may be repeated",
         repeatable: true,
       },
-      { flags: "--stun-port <PORT>", description: "where it answers STUN; default: 3478" },
+      { flags: "--stun-port <PORT>", description: "where it answers STUN, there and on the next port; default: 3478" },
     ],
     run: async (call) => (await import("./coordinatorup.js")).coordinatorUp(call),
   },

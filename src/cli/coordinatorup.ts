@@ -4,16 +4,17 @@ import { readTemplates } from "../netconf/containerfiles.js";
 import { callOverSsh } from "../provision/admin.js";
 import { putService } from "../provision/machine.js";
 import { COORDINATOR_BUNDLES, coordinatorService } from "../provision/services.js";
-import { DEFAULTS } from "../provision/spec.js";
 import { openHttps } from "../sys/https.js";
 import type { Ssh } from "../sys/ssh.js";
 import { type CoordinatorStatus, coordinatorStatus } from "../wire/adminapi.js";
 import { parseWith } from "../wire/schema.js";
 import type { Call, Outcome } from "./command.js";
+import { readConfig } from "./config.js";
 import { coordinatorBook } from "./createparts.js";
 import { stepProgress } from "./createprogress.js";
 import { loginToMachine } from "./machinelogin.js";
-import { portOf, readBundles, sha256Hex, stunPortFrom, templateOf, urlFor } from "./servicefiles.js";
+import { portOf, readBundles, sha256Hex, stunPortsFrom, templateOf, urlFor } from "./servicefiles.js";
+import { whoamiToTell } from "./whoamiurls.js";
 
 const HEALTH_WAIT_MS: Millis = 30 * SECOND;
 const HEALTH_POLL_MS: Millis = 300;
@@ -43,9 +44,9 @@ export async function coordinatorUp(call: Call): Promise<Outcome> {
     const urls = given.length === 0 ? kept : given.map((one) => urlFor(one, host));
     const values = {
       port: portOf(urls[0] ?? ""),
-      stunPort: stunPortFrom(options.stunPort),
+      ...stunPortsFrom(options.stunPort),
       urls: [...urls],
-      whoami: parts.env.EXITNODE_WHOAMI ? parts.env.EXITNODE_WHOAMI.split(",") : [...DEFAULTS.whoami],
+      whoami: whoamiToTell(parts.env.EXITNODE_WHOAMI, (await readConfig(parts.files, parts.paths.config)).hosts),
       adminTokenSha256,
     };
     const templates = await readTemplates(templateOf(parts));
@@ -70,6 +71,7 @@ export async function coordinatorUp(call: Call): Promise<Outcome> {
       tlsFingerprint,
       admissionKey: status.admissionKey,
       stunPort: values.stunPort,
+      otherStunPort: values.otherStunPort,
       unreached,
     };
     return { value, text: upText(value) };
@@ -122,6 +124,7 @@ function upText(up: {
   readonly changed: boolean;
   readonly urls: readonly string[];
   readonly stunPort: number;
+  readonly otherStunPort: number;
   readonly unreached: readonly string[];
 }): string {
   const lines = [
@@ -131,6 +134,9 @@ function upText(up: {
     ...up.unreached.map((url) => `not reached from here: ${url}; a firewall may have to let in tcp/${portOf(url)}`),
   ];
   if (up.changed)
-    lines.push(`a relay and STUN (udp/${up.stunPort}) run beside it`, "next: exitnode create --host <host>");
+    lines.push(
+      `a relay and STUN (udp/${up.stunPort} and udp/${up.otherStunPort}) run beside it`,
+      "next: exitnode create --host <host>",
+    );
   return lines.join("\n");
 }

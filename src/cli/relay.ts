@@ -13,7 +13,10 @@ export const relayCommands: readonly Command[] = [
         repeatable: true,
       },
       { flags: "--listen <PORT>", description: "where it listens; default: 443" },
-      { flags: "--stun-port <PORT>", description: "where it answers STUN, 0 for nowhere; default: 3478" },
+      {
+        flags: "--stun-port <PORT>",
+        description: "where it answers STUN, there and on the next port; 0 for nowhere; default: 3478",
+      },
       {
         flags: "--host <NAME>",
         description: "a name or address for its certificate; may be repeated",
@@ -32,7 +35,7 @@ export const relayCommands: readonly Command[] = [
       ...LOGIN_OPTIONS,
       { flags: "--name <NAME>", description: "what it is called; default: the machine's name" },
       { flags: "--url <URL>", description: "how devices reach it; default: https://<the machine>" },
-      { flags: "--stun-port <PORT>", description: "where it answers STUN; default: 3478" },
+      { flags: "--stun-port <PORT>", description: "where it answers STUN, there and on the next port; default: 3478" },
     ],
     run: async (call) => (await import("./relayup.js")).relayUp(call),
   },

@@ -1,18 +1,16 @@
 import type { RelayBesideWant } from "../coordinator/coordinator.js";
 import type { RelayBeside } from "../coordinator/relays.js";
 import type { Endpoint } from "../kit/endpoint.js";
-import { Failure } from "../kit/failure.js";
 import { tryIp } from "../kit/ip.js";
 import { keyOf } from "../kit/key.js";
 import { RELAY_LIMITS, type RelayLimits } from "../relay/limits.js";
 import { RelayService } from "../relay/server.js";
-import { serveStun } from "../relay/stunserver.js";
 import { systemClock } from "../sys/clock.js";
-import { type DatagramSocket, openDatagramSocket } from "../sys/dgram.js";
+import { openDatagramSocket } from "../sys/dgram.js";
 import type { Log } from "../sys/log.js";
 import { systemRandom } from "../sys/random.js";
 import { BINDING_HEADER, RELAY_PATH, RELAY_PROTOCOL } from "../wire/relay.js";
-import { answerStun } from "./relaydaemon.js";
+import { isTaken, openRelayStun, type RelayStun } from "./relaystun.js";
 
 /**
  * A relay on the coordinator's port, with real sockets behind it. Its queues are shorter than a relay's of its own: it
@@ -21,7 +19,7 @@ import { answerStun } from "./relaydaemon.js";
 const LIMITS_BESIDE: Partial<RelayLimits> = { membersMax: 1_024, dataBytesMax: 262_144 };
 
 export async function openRelayBeside(want: RelayBesideWant, log?: Log): Promise<RelayBeside> {
-  const stun = await stunSocket(want.stunPort, log);
+  const stun = await stunIfFree(want, log);
   const service = new RelayService({
     noiseKey: want.noiseKey,
     signers: [want.signer],
@@ -31,10 +29,10 @@ export async function openRelayBeside(want: RelayBesideWant, log?: Log): Promise
     sendDatagram: trials(),
     ...(log === undefined ? {} : { log }),
   });
-  if (stun !== undefined) serveStun(stun, answerStun, systemClock);
   return {
     publicKey: keyOf(want.noiseKey.publicKey),
-    stunPort: stun === undefined ? 0 : want.stunPort,
+    stunPort: stun?.stunPort ?? 0,
+    otherStunPort: stun?.otherStunPort ?? 0,
     connectionsMax: (LIMITS_BESIDE.membersMax ?? 0) + 2 * RELAY_LIMITS.lobbyMax,
     streams: {
       path: RELAY_PATH,
@@ -74,12 +72,11 @@ function trials(): (address: string, port: number, datagram: Uint8Array) => void
 }
 
 /** A network is better off without STUN than without its coordinator: a port that is taken is told, and done without. */
-async function stunSocket(port: number, log: Log | undefined): Promise<DatagramSocket | undefined> {
-  if (port === 0) return undefined;
+async function stunIfFree(want: RelayBesideWant, log: Log | undefined): Promise<RelayStun | undefined> {
   try {
-    return await openDatagramSocket(port);
+    return await openRelayStun(want, log);
   } catch (error) {
-    if (!(error instanceof Failure) || error.code !== "port-taken") throw error;
+    if (!isTaken(error)) throw error;
     log?.warn("no STUN is answered", { reason: error.message });
     return undefined;
   }

@@ -3,10 +3,8 @@ import { keyPairOf } from "../kit/crypto.js";
 import { Failure } from "../kit/failure.js";
 import { tryIp } from "../kit/ip.js";
 import { KEY_BYTES, type Key, keyBytes, keyOf, parseKey } from "../kit/key.js";
-import { decodeStunRequest, encodeStunResponse } from "../nat/stun.js";
 import { RELAY_LIMITS } from "../relay/limits.js";
 import { RelayService } from "../relay/server.js";
-import { type StunAnswerer, serveStun } from "../relay/stunserver.js";
 import { systemClock } from "../sys/clock.js";
 import { openDatagramSocket } from "../sys/dgram.js";
 import { type Files, localFiles } from "../sys/files.js";
@@ -16,6 +14,7 @@ import { servePlain, serveStreams } from "../sys/streamserver.js";
 import { keepTlsIdentity } from "../sys/tls.js";
 import { BINDING_HEADER, RELAY_PATH, RELAY_PROTOCOL } from "../wire/relay.js";
 import { RELAY_FILES, type RelayConfig } from "../wire/relayconfig.js";
+import { openRelayStun } from "./relaystun.js";
 
 /** The relay as a process: real files and sockets behind it. */
 
@@ -27,6 +26,9 @@ export function relayPlaces(env: Readonly<Record<string, string | undefined>>): 
 
 export type Relay = {
   readonly port: number;
+  /** 0: no STUN there. */
+  readonly stunPort: number;
+  readonly otherStunPort: number;
   /** What devices are told, so that they know it is this relay. */
   readonly publicKey: Key;
   readonly metricsPort: number | undefined;
@@ -35,15 +37,10 @@ export type Relay = {
   close(): Promise<void>;
 };
 
-export const answerStun: StunAnswerer = (datagram, from) => {
-  const request = decodeStunRequest(datagram);
-  return request === undefined ? undefined : encodeStunResponse(request, from);
-};
-
 export async function openRelay(places: RelayPlaces, config: RelayConfig, log?: Log): Promise<Relay> {
   const noiseKey = keyPairOf(await keepKey(localFiles, join(places.var, RELAY_FILES.noiseKey)));
   const tls = await tlsOf(places, config);
-  const stun = config.stunPort === 0 ? undefined : await openDatagramSocket(config.stunPort);
+  const stun = await openRelayStun(config, log);
   const trial = await openDatagramSocket(0);
   const service = new RelayService({
     noiseKey,
@@ -57,12 +54,11 @@ export async function openRelay(places: RelayPlaces, config: RelayConfig, log?: 
     ...(config.bytesPerSecondMax === undefined ? {} : { limits: { bytesPerSecondMax: config.bytesPerSecondMax } }),
     ...(log === undefined ? {} : { log }),
   });
-  const closers: (() => Promise<void> | void)[] = [() => service.close(), () => stun?.close(), () => trial.close()];
+  const closers: (() => Promise<void> | void)[] = [() => service.close(), () => stun.close(), () => trial.close()];
   const close = async (): Promise<void> => {
     for (const one of closers) await one();
   };
   try {
-    if (stun !== undefined) serveStun(stun, answerStun, systemClock);
     const served = await serveStreams({
       ...config.listen,
       ...tls,
@@ -82,13 +78,14 @@ export async function openRelay(places: RelayPlaces, config: RelayConfig, log?: 
         ? undefined
         : await servePlain(metrics.address, metrics.port, ({ path }) =>
             path === "/metrics"
-              ? { status: 200, type: "text/plain; version=0.0.4", body: service.metrics() }
+              ? { status: 200, type: "text/plain; version=0.0.4", body: service.metrics(stun.counters) }
               : { status: 404 },
           );
     if (plain !== undefined) closers.push(() => plain.close());
     const publicKey = keyOf(noiseKey.publicKey);
-    log?.info("relay listens", { port: served.port, stunPort: config.stunPort, publicKey });
-    return { port: served.port, publicKey, metricsPort: plain?.port, service, close };
+    const { stunPort, otherStunPort } = stun;
+    log?.info("relay listens", { port: served.port, stunPort, otherStunPort, publicKey });
+    return { port: served.port, stunPort, otherStunPort, publicKey, metricsPort: plain?.port, service, close };
   } catch (error) {
     await close();
     throw error;

@@ -13,7 +13,7 @@ import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 import { stepProgress } from "./createprogress.js";
 import { loginToMachine } from "./machinelogin.js";
-import { hostOf, portOf, readBundles, sha256Hex, stunPortFrom, templateOf, urlFor } from "./servicefiles.js";
+import { hostOf, portOf, readBundles, sha256Hex, stunPortsFrom, templateOf, urlFor } from "./servicefiles.js";
 import { renderTable } from "./table.js";
 
 const REACH_TIMEOUT_MS = 5_000;
@@ -33,19 +33,19 @@ export async function relayUp(call: Call): Promise<Outcome> {
   try {
     const name = nameFrom(options.name, host);
     const url = urlFor(typeof options.url === "string" ? options.url : undefined, host);
-    const [port, stunPort] = [portOf(url), stunPortFrom(options.stunPort)];
+    const [port, stun] = [portOf(url), stunPortsFrom(options.stunPort)];
     const rendered = await renderRelayFiles(templateOf(parts), {
       port,
-      stunPort,
+      ...stun,
       coordinatorKeys: [admissionKey],
       hosts: [hostOf(url)],
     });
-    const service = relayService(rendered, await readBundles(parts, RELAY_BUNDLES), { port, stunPort }, sha256Hex);
+    const service = relayService(rendered, await readBundles(parts, RELAY_BUNDLES), { port, ...stun }, sha256Hex);
     const changes = await putService({ ssh, progress, signal, where }, service);
     // Asked of the machine itself, over SSH: whoever answers at the URL proves nothing.
     const said = await mustRun(ssh, ["/usr/bin/node", "/opt/exitnode/relay.js", "identity"], { signal });
     const { publicKey, tlsFingerprint } = parseWith(identity, tryJson(said), "the relay's identity");
-    const wanted = { url, relayKey: publicKey, stunPort, tlsFingerprint };
+    const wanted = { url, relayKey: publicKey, ...stun, tlsFingerprint };
     const { relays } = await callCoordinator(call, relaysAnswer, "GET", "/relays");
     const known = relays.find((relay) => relay.name === name);
     if (
@@ -53,7 +53,8 @@ export async function relayUp(call: Call): Promise<Outcome> {
       !(
         known.url === url &&
         known.relayKey === publicKey &&
-        known.stunPort === stunPort &&
+        known.stunPort === stun.stunPort &&
+        known.otherStunPort === stun.otherStunPort &&
         known.tlsFingerprint === tlsFingerprint
       )
     ) {
@@ -64,9 +65,9 @@ export async function relayUp(call: Call): Promise<Outcome> {
     const value = { name, machine: where, changed: changes.length > 0, changes, ...wanted, reached };
     const lines = [
       value.changed
-        ? `the relay "${name}" on ${where} works: ${url}, STUN on udp/${stunPort}`
+        ? `the relay "${name}" on ${where} works: ${url}, STUN on ${describeStun(stun)}`
         : `nothing to do: the relay "${name}" on ${where} is as wanted`,
-      ...(reached ? [] : [`not reached from here: a firewall may have to let in tcp/${port} and udp/${stunPort}`]),
+      ...(reached ? [] : [`not reached from here: a firewall may have to let in tcp/${port}, ${describeStun(stun)}`]),
     ];
     return { value, text: lines.join("\n") };
   } finally {
@@ -76,12 +77,7 @@ export async function relayUp(call: Call): Promise<Outcome> {
 
 export async function listRelays(call: Call): Promise<Outcome> {
   const { relays } = await callCoordinator(call, relaysAnswer, "GET", "/relays");
-  const rows = relays.map(({ name, url, stunPort, kind }) => [
-    name,
-    url,
-    stunPort === 0 ? "none" : `udp/${stunPort}`,
-    kind,
-  ]);
+  const rows = relays.map((relay) => [relay.name, relay.url, describeStun(relay), relay.kind]);
   const text = rows.length === 0 ? "no relays" : renderTable([["NAME", "URL", "STUN", "KIND"], ...rows]);
   return { value: { relays }, text };
 }
@@ -93,6 +89,17 @@ export async function removeRelay(call: Call): Promise<Outcome> {
     value: { removed: name },
     text: `${name} is out of the map; on its machine, it is stopped by: systemctl disable --now exitnode-relay`,
   };
+}
+
+function describeStun({
+  stunPort,
+  otherStunPort = 0,
+}: {
+  stunPort: number;
+  otherStunPort?: number | undefined;
+}): string {
+  const ports = [stunPort, otherStunPort].filter((port) => port !== 0);
+  return ports.length === 0 ? "none" : ports.map((port) => `udp/${port}`).join(" and ");
 }
 
 /** A machine's first label, where it has a name. */

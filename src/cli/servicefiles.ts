@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { Failure } from "../kit/failure.js";
 import type { Bundle } from "../provision/services.js";
+import { otherStunPortBeside } from "../wire/relayconfig.js";
 import type { Parts } from "./command.js";
 
 /** What this package brings along for services on other machines. */
@@ -37,9 +38,10 @@ export function urlFor(given: string | undefined, host: string): string {
 export const portOf = (url: string): number => Number(new URL(url).port || 443);
 export const hostOf = (url: string): string => new URL(url).hostname.replace(/^\[|\]$/g, "");
 
-/** A UDP port from an option. */
-export function stunPortFrom(given: unknown): number {
-  const port = given === undefined ? 3_478 : Number(given);
-  if (Number.isInteger(port) && port >= 1 && port <= 65_535) return port;
+/** Where STUN is to be answered, from an option. */
+export function stunPortsFrom(given: unknown): { stunPort: number; otherStunPort: number } {
+  const stunPort = given === undefined ? 3_478 : Number(given);
+  if (Number.isInteger(stunPort) && stunPort >= 1 && stunPort <= 65_535)
+    return { stunPort, otherStunPort: otherStunPortBeside(stunPort) };
   throw new Failure("usage", `expected --stun-port from 1 to 65535, got "${String(given)}"`);
 }

@@ -59,12 +59,13 @@ export class DirectPath {
 
   /** When an active path wants something next. */
   deadline(wokenAt: Millis): Millis {
-    const measuring = this.#mtuSearch?.deadline ?? Infinity;
-    return Math.min(this.heartbeatAt, this.lostAt(wokenAt), this.upgradeAt, this.#mtuAt, measuring);
+    const measuring = this.trial.socket === undefined ? (this.#mtuSearch?.deadline ?? this.#mtuAt) : Infinity;
+    return Math.min(this.heartbeatAt, this.lostAt(wokenAt), this.upgradeAt, measuring);
   }
 
-  /** The size of the IP packet to probe with now, if any. */
+  /** The size of the IP packet to probe with now, if any. A birthday socket cannot send what nobody may cut. */
   measure(now: Millis): number | undefined {
+    if (this.trial.socket !== undefined) return undefined;
     if (now >= this.#mtuAt) {
       this.#mtuAt = now + MTU_AGAIN_MS;
       this.#mtuSearch = new MtuSearch(familyOf(this.trial.endpoint.address), this.way.roundTripMs, now);

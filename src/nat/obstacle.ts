@@ -18,6 +18,12 @@ export function obstacleBetween(here: Standing, there: Standing, tried: readonly
   return { kind: "no-answer", from: tried };
 }
 
+/**
+ * How many searches must have ended before the reason is told. Where only silence speaks for it, the first one proves
+ * little: the peer may not have heard of this device yet.
+ */
+export const searchesBehind = ({ kind }: Obstacle): number => (kind === "no-answer" || kind === "no-endpoints" ? 2 : 1);
+
 /** A private address beside a public one leads no further than its own network. */
 function familiesOf({ endpoints }: Standing): Set<Family> {
   const publics = endpoints.filter(({ address }) => !isPrivate(address));

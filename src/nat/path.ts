@@ -1,5 +1,5 @@
 import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
-import { formatDuration, type Millis } from "../kit/time.js";
+import type { Millis } from "../kit/time.js";
 import type { Probe } from "../wire/probe.js";
 
 /** How two peers reach each other now, what a Pathfinder wants done about it, and both in words. */
@@ -49,19 +49,6 @@ export type PathEffect =
   | { readonly kind: "open-sockets"; readonly first: number; readonly count: number }
   /** Close all sockets but these. */
   | { readonly kind: "keep-sockets"; readonly sockets: readonly number[] };
-
-export function describePath(path: Path): string {
-  switch (path.kind) {
-    case "searching":
-      return "looking for a way through";
-    case "relayed":
-      return `through the relay: ${whyRelayed(path.why).words}`;
-    case "direct": {
-      const mtu = path.mtu === undefined ? "" : `, MTU ${path.mtu}`;
-      return `direct to ${formatEndpoint(path.endpoint)}, ${formatDuration(path.roundTripMs)}${mtu}`;
-    }
-  }
-}
 
 /** The reason for the relay, and what a person could do about it. */
 export function whyRelayed(why: Obstacle): { readonly words: string; readonly help: string } {

@@ -5,7 +5,7 @@ import { type CallMeMaybe, PING_BYTES, type Ping, type Pong, type Probe, TRANSAC
 import { usableCandidates } from "./candidates.js";
 import { DirectPath, UPGRADE_MS } from "./directpath.js";
 import { Guessing } from "./guessing.js";
-import { obstacleBetween, type Standing, sameStanding } from "./obstacle.js";
+import { obstacleBetween, type Standing, sameStanding, searchesBehind } from "./obstacle.js";
 import { type Path, type PathEffect, type Route, sameRoute } from "./path.js";
 import { GOOD_ENOUGH_MS, isBetter } from "./pathchoice.js";
 import { UDP_OVERHEAD_BYTES } from "./pathmtu.js";
@@ -56,9 +56,9 @@ export class Pathfinder {
   #hasRelay = false;
   #route: Route = { kind: "none" };
   #direct: DirectPath | undefined;
-  /** When the path stopped being direct, and whether a search has ended since the beginning. */
+  /** When the path stopped being direct, and how many searches have ended since the beginning, here. */
   #since: Millis;
-  #searched = false;
+  #searches = 0;
 
   #activeUntil: Millis = -Infinity;
   #wokenAt: Millis = -Infinity;
@@ -83,9 +83,10 @@ export class Pathfinder {
       const { since, trial, mtu, way } = this.#direct;
       return { kind: "direct", since, endpoint: trial.endpoint, roundTripMs: way.roundTripMs, mtu };
     }
-    if (!this.#hasRelay || !this.#searched) return { kind: "searching", since: this.#since };
     const tried = this.#trials.all.map(({ endpoint }) => endpoint);
-    return { kind: "relayed", since: this.#since, why: obstacleBetween(this.#here, this.#there, tried) };
+    const why = obstacleBetween(this.#here, this.#there, tried);
+    const isSure = this.#hasRelay && this.#searches >= searchesBehind(why);
+    return isSure ? { kind: "relayed", since: this.#since, why } : { kind: "searching", since: this.#since };
   }
 
   get route(): Route {
@@ -140,6 +141,7 @@ export class Pathfinder {
     this.#here = { endpoints: [], nat: "unknown" };
     this.#guessing.allow();
     this.#callOwed = true;
+    this.#searches = 0;
     this.#searchAnew(now);
     return this.tick(now);
   }
@@ -266,7 +268,7 @@ export class Pathfinder {
       this.#do(this.#guessing.begin(this.#here, this.#there, now));
     if (age < SEARCH_MS) return;
     this.#search = undefined;
-    this.#searched = true;
+    this.#searches += 1;
     this.#retryAt = now + (RETRIES_MS[Math.min(this.#retries, RETRIES_MS.length - 1)] ?? 0);
     this.#retries += 1;
   }
@@ -323,8 +325,7 @@ export class Pathfinder {
     const way = { endpoint: from, roundTripMs: trial.pong.roundTripMs };
     if (current?.isProven(now) === true && !isBetter(way, current.way)) return;
     this.#direct = new DirectPath(trial, now);
-    this.#searched = true;
-    this.#retries = 0;
+    [this.#searches, this.#retries] = [2, 0]; // from here on, silence says something
     this.#do(this.#guessing.end(this.#trials.sockets));
   }
 

@@ -15,6 +15,8 @@ export const UDP_OVERHEAD_BYTES: Record<Family, number> = { 4: 28, 6: 48 };
 /** WireGuard's header and tag in addition (paper §5.4.6). */
 export const WIREGUARD_OVERHEAD_BYTES = 32;
 export const MTU_TRIES = 3;
+/** A tunnel's packet of this size fits a path of 1500 bytes over either family. */
+export const TUNNEL_MTU_MAX = 1_420;
 /** Near enough: fewer bytes than this are not worth another round trip. */
 export const MTU_STEP_BYTES = 4;
 /** Once found, it is looked for again now and then: paths change. */
@@ -24,6 +26,13 @@ const USUAL = [1_500, 1_280, 1_420];
 /** The inner packet that fits a path. */
 export const tunnelMtu = (pathMtu: number, family: Family): number =>
   pathMtu - UDP_OVERHEAD_BYTES[family] - WIREGUARD_OVERHEAD_BYTES;
+
+/**
+ * The MTU of a tunnel whose paths carry these inner packets: the narrowest counts. Never below `least`, for IPv6 inside
+ * the tunnel needs 1280 (RFC 8200 §5); what is too long for a path goes in fragments of the outer datagram.
+ */
+export const fittingMtu = (carried: readonly number[], least: number): number =>
+  Math.max(least, Math.min(TUNNEL_MTU_MAX, ...carried));
 
 export class MtuSearch {
   readonly #timeout: Millis;

@@ -20,6 +20,10 @@ export type StunReport = {
   /** Where this device seems to be, best first; the same seen twice stands once. */
   readonly mapped: readonly Endpoint[];
   readonly mapping: Mapping;
+  /** How many answers were compared, and of how many addresses of servers. */
+  readonly compared: { readonly answers: number; readonly addresses: number };
+  /** Only servers in this device's own private network were compared: what its router does they do not see. */
+  readonly inside: boolean;
   /** Servers were asked, none answered. */
   readonly blocked: boolean;
   /** The mapped port is the local one (RFC 4787 §4.2.1). */
@@ -39,9 +43,8 @@ export const PREDICTED_MAX = 6;
 
 /** `locals`: the addresses of this device's own interfaces; `localPort`: of the socket that asked. */
 export function judge(samples: readonly StunSample[], localPort: number, locals: readonly Ip[]): StunReport {
-  const answered = samples.flatMap((sample) =>
-    sample.mapped === undefined ? [] : [{ ...sample, mapped: sample.mapped }],
-  );
+  const all = samples.flatMap((sample) => (sample.mapped === undefined ? [] : [{ ...sample, mapped: sample.mapped }]));
+  const answered = all.filter((one) => !isInside(one) || all.every((other) => isInside(other) || !isAlike(one, other)));
   const texts = new Map(answered.map(({ mapped }) => [`${mapped.address} ${mapped.port}`, mapped]));
   const first = answered[0]?.mapped;
   const fours = answered.filter(({ mapped }) => familyOf(mapped.address) === 4);
@@ -55,6 +58,8 @@ export function judge(samples: readonly StunSample[], localPort: number, locals:
     samples,
     mapped: [...texts.values()],
     mapping,
+    compared: { answers: compared.length, addresses: new Set(compared.map(({ server }) => server.address)).size },
+    inside: compared.length > 0 && compared.every(isInside),
     blocked: samples.length > 0 && answered.length === 0,
     portKept: compared.length > 0 && compared.every(({ mapped }) => mapped.port === localPort),
     portDelta: first === undefined ? undefined : first.port - localPort,
@@ -65,20 +70,21 @@ export function judge(samples: readonly StunSample[], localPort: number, locals:
 
 type Answered = { readonly server: Endpoint; readonly mapped: Endpoint };
 
+/** Servers inside the same private network see the device before its NAT, and prove nothing about it. */
+const isInside = ({ server, mapped }: Answered): boolean => isPrivate(server.address) && isPrivate(mapped.address);
+
+const isAlike = (left: Answered, right: Answered): boolean =>
+  familyOf(left.mapped.address) === familyOf(right.mapped.address);
+
 function mappingOf(answers: readonly Answered[], locals: readonly Ip[]): Mapping {
   const [first, ...others] = answers;
   if (first === undefined) return "unknown";
-  if (answers.every(({ mapped }) => locals.includes(mapped.address))) return "none";
+  const inside = answers.every(isInside);
+  if (!inside && answers.every(({ mapped }) => locals.includes(mapped.address))) return "none";
   if (others.length === 0) return "unknown";
   const differs = (left: Answered, right: Answered) =>
     left.mapped.port !== right.mapped.port || left.mapped.address !== right.mapped.address;
-  if (!others.some((other) => differs(first, other))) {
-    // Servers inside the same private network see the device before its NAT, and prove nothing about it.
-    const inside = answers.every(({ server, mapped }) => isPrivate(server.address) && isPrivate(mapped.address));
-    return inside && new Set(answers.map(({ server }) => server.address)).size === 1
-      ? "unknown"
-      : "endpoint-independent";
-  }
+  if (!others.some((other) => differs(first, other))) return inside ? "unknown" : "endpoint-independent";
   // RFC 5780 §4.3, third test: the same address on another port tells the two kinds of dependence apart.
   const pairs = answers.flatMap((left, i) =>
     answers

@@ -46,15 +46,18 @@ const agent = z.strictObject({
   whoami: z.array(url).max(8).default([]),
 });
 
-const coordinator = z.strictObject({
-  port: port.default(443),
-  stunPort: port.default(3_478),
-  urls: z.array(url).min(1).max(8),
-  mtu: z.number().int().min(1_280).max(9_000).default(1_280),
-  /** Told to the devices. */
-  whoami: z.array(url).max(8).default([]),
-  adminTokenSha256: z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lower-case hex digits"),
-});
+const coordinator = z
+  .strictObject({
+    port: port.default(443),
+    stunPort: port.default(3_478),
+    otherStunPort: port.default(3_479),
+    urls: z.array(url).min(1).max(8),
+    mtu: z.number().int().min(1_280).max(9_000).default(1_280),
+    /** Told to the devices. */
+    whoami: z.array(url).max(8).default([]),
+    adminTokenSha256: z.string().regex(/^[0-9a-f]{64}$/, "must be 64 lower-case hex digits"),
+  })
+  .refine(({ stunPort, otherStunPort }) => stunPort !== otherStunPort, "otherStunPort must be another than stunPort");
 
 export const containerValues = z.strictObject({
   /** The interface towards the LAN: Proxmox calls a container's first one eth0. */

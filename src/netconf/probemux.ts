@@ -1,8 +1,10 @@
 import { PROBE_MAGIC, STUN_COOKIE } from "../kit/datagramkind.js";
 
 /**
- * Kernel WireGuard and a socket of ours on one UDP port, by rewriting ports without connection tracking. Tracked, it
- * would take whole flows: probes and WireGuard's messages come from the same address and port.
+ * Kernel WireGuard and a socket of ours on one UDP port, by rewriting the ports of single packets; NAT would take
+ * whole flows, and probes and WireGuard's messages come from the same address and port. Connection tracking, where a
+ * firewall uses it, sees only the packets as they are on the wire: one flow, so that a firewall which lets in answers
+ * alone lets in those to probes, and WireGuard's wherever probes have been.
  */
 export type ProbeMux = { readonly listenPort: number; readonly probePort: number };
 
@@ -18,23 +20,24 @@ export function renderProbeMux(mux: ProbeMux): string {
   // Only what is for this machine: a packet on its way through, from a device behind it, keeps its port.
   // The payload begins 64 bits into what nftables calls the transport header: datagramKind() in nftables' words.
   // Nobody reaches the socket at its own port, as nobody could if it were WireGuard's.
+  // Connection tracking looks between raw and mangle: after that on the way in, before that on the way out.
   return `table inet ${PROBE_MUX_TABLE}
 delete table inet ${PROBE_MUX_TABLE}
 table inet ${PROBE_MUX_TABLE} {
   comment "${muxMark(mux)}"
   chain inward {
-    type filter hook prerouting priority raw; policy accept;
+    type filter hook prerouting priority mangle; policy accept;
     meta l4proto != 17 accept
     fib daddr type != local accept
     udp dport ${mux.probePort} drop
     udp dport != ${mux.listenPort} accept
     udp length < 16 accept
-    @th,64,32 ${hex(PROBE_MAGIC)} notrack udp dport set ${mux.probePort}
-    @th,64,16 { 0x0101, 0x0111 } @th,96,32 ${hex(STUN_COOKIE)} notrack udp dport set ${mux.probePort}
+    @th,64,32 ${hex(PROBE_MAGIC)} udp dport set ${mux.probePort}
+    @th,64,16 { 0x0101, 0x0111 } @th,96,32 ${hex(STUN_COOKIE)} udp dport set ${mux.probePort}
   }
   chain outward {
     type filter hook output priority raw; policy accept;
-    oifname != "lo" udp sport ${mux.probePort} notrack udp sport set ${mux.listenPort}
+    oifname != "lo" udp sport ${mux.probePort} udp sport set ${mux.listenPort}
   }
 }
 `;
@@ -55,6 +58,6 @@ export function isProbeMux(listing: string, mux: ProbeMux): boolean {
 }
 
 /** Stands in the table as its comment: an equal mark is an equal table. Raise the number with the rules' text. */
-const muxMark = ({ listenPort, probePort }: ProbeMux): string => `rules 1: probes on ${listenPort} to ${probePort}`;
+const muxMark = ({ listenPort, probePort }: ProbeMux): string => `rules 2: probes on ${listenPort} to ${probePort}`;
 
 const hex = (word: number): string => `0x${word.toString(16)}`;

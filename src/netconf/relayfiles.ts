@@ -15,6 +15,7 @@ const relayValues = z.strictObject({
   port: port.default(443),
   /** 0 answers no STUN. */
   stunPort: port.or(z.literal(0)).default(3_478),
+  otherStunPort: port.optional(),
   coordinatorKeys: z
     .array(z.string().refine((text) => tryKey(text) !== undefined, "expected a 32-byte base64 key"))
     .min(1)
@@ -52,7 +53,7 @@ export async function renderRelayFiles(
     const issues = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
     throw new Failure("relay-values-invalid", `the relay's files cannot be written: ${issues.join("; ")}`);
   }
-  const context = { metricsPort: undefined, ...parsed.data };
+  const context = { metricsPort: undefined, otherStunPort: undefined, ...parsed.data };
   return Promise.all(
     SOURCES.map(async (file) => {
       const source = await read(`${file.source}.hbs`);

@@ -3,9 +3,9 @@ import { test } from "node:test";
 import { formatEndpoint, parseEndpoint } from "../../src/kit/endpoint.js";
 import { type Cidr, parseIp } from "../../src/kit/ip.js";
 import { gatherCandidates, usableCandidates } from "../../src/nat/candidates.js";
-import { describePath, type Obstacle, whyRelayed } from "../../src/nat/path.js";
+import { type Obstacle, whyRelayed } from "../../src/nat/path.js";
 import { isBetter } from "../../src/nat/pathchoice.js";
-import { MtuSearch, tunnelMtu } from "../../src/nat/pathmtu.js";
+import { fittingMtu, MtuSearch, TUNNEL_MTU_MAX, tunnelMtu } from "../../src/nat/pathmtu.js";
 import { chooseHome, RelayLatencies } from "../../src/nat/relaychoice.js";
 import { judge } from "../../src/nat/stunreport.js";
 
@@ -170,6 +170,13 @@ test("a path of 1500 bytes is known after one ping, and carries 1440 bytes of tu
   assert.deepEqual([tunnelMtu(1_500, 4), tunnelMtu(1_500, 6)], [1_440, 1_420]);
 });
 
+test("a tunnel's packets fit the narrowest measured path, and never get smaller than the network's least", () => {
+  assert.equal(fittingMtu([1_440, 1_340], 1_280), 1_340);
+  assert.equal(fittingMtu([1_064, 1_420], 1_280), 1_280);
+  assert.equal(fittingMtu([8_900], 1_280), TUNNEL_MTU_MAX);
+  assert.equal(fittingMtu([1_420], 9_000), 9_000, "who has set more for the network wants it");
+});
+
 test("every obstacle has words and help, and neither ends in a full stop", () => {
   const obstacles: Obstacle[] = [
     { kind: "udp-blocked-here" },
@@ -183,8 +190,5 @@ test("every obstacle has words and help, and neither ends in a full stop", () =>
     for (const text of Object.values(whyRelayed(why))) assert.match(text, /^[a-zA-Z].{15,}[^.]$/);
   const [last] = obstacles.slice(-1);
   assert.ok(last !== undefined);
-  assert.equal(
-    describePath({ kind: "relayed", since: 0, why: last }),
-    "through the relay: no answer from 203.0.113.7:1, 203.0.113.7:2, 203.0.113.7:3 and 1 more",
-  );
+  assert.equal(whyRelayed(last).words, "no answer from 203.0.113.7:1, 203.0.113.7:2, 203.0.113.7:3 and 1 more");
 });

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { formatEndpoint } from "../../src/kit/endpoint.js";
 import { parseIp } from "../../src/kit/ip.js";
 import { BIRTHDAY_SOCKETS } from "../../src/nat/birthday.js";
-import { describePath } from "../../src/nat/path.js";
+import { type Path, whyRelayed } from "../../src/nat/path.js";
 import { Network, Router } from "./internet.js";
 import type { LabAgent } from "./labagent.js";
-import { Lab, SITUATIONS, type Situation } from "./situations.js";
+import { Lab, SITUATIONS, type Situation, type Stun } from "./situations.js";
 
 /** Two agents in the simulated Internet: every pair of situations, and what happens when the world changes. */
 
@@ -25,6 +26,13 @@ function expectation(left: Situation, right: Situation): Expectation {
   const isGuessed = pair.includes("symmetric") && !pair.includes("open") && !pair.includes("endpoint-independent");
   return { kind: "direct", words: /^direct to /, withinMs: isGuessed ? 20_000 : 2_000 };
 }
+
+const wordsOf = (path: Path): string =>
+  path.kind === "relayed"
+    ? whyRelayed(path.why).words
+    : path.kind === "direct"
+      ? `direct to ${formatEndpoint(path.endpoint)}`
+      : "still looking";
 
 const isDirect = (lab: Lab): boolean => lab.left.path.path.kind === "direct" && lab.right.path.path.kind === "direct";
 
@@ -50,7 +58,7 @@ for (const [i, left] of SITUATIONS.entries())
           assert.ok((agent.received[0]?.at ?? Infinity) <= 1_000, `${agent.id} waited for its first data`);
           if (want.kind === "direct" && directAt === undefined) continue;
           assert.equal(agent.path.path.kind, want.kind);
-          assert.match(describePath(agent.path.path), want.words);
+          assert.match(wordsOf(agent.path.path), want.words);
         }
         return directAt ?? Infinity;
       });
@@ -100,6 +108,26 @@ test("ports are guessed with 256 sockets, which are closed but for those the pee
   assert.ok(isDirect(lab));
 });
 
+test("one relay that answers STUN on two ports is enough for ports to be guessed, and on one port is not", () => {
+  const metWith = (stun: Stun): boolean =>
+    runUntilDirect(new Lab("symmetric", "IPv4 only", 3, 0, stun).start(), 20_000) !== undefined;
+  assert.deepEqual([metWith("two ports"), metWith("one port")], [true, false]);
+});
+
+test("that nobody answers is told after two searches, until then it is still looked; what is known is told after one", () => {
+  const silent = new Lab("IPv4 only", "IPv4 only", 1).start();
+  const { router } = silent.places.right;
+  assert.ok(router !== undefined);
+  silent.run(300);
+  router.isDead = true;
+  const told: string[] = [];
+  for (let i = 0; i < 44; i++) told.push(wordsOf(silent.run(250).left.path.path));
+  const looking = told.filter((words) => words === "still looking").length;
+  assert.ok(looking >= 36 && looking < 44, `${looking * 250} ms`);
+  assert.match(told.at(-1) ?? "", /^no answer from /);
+  assert.match(wordsOf(new Lab("symmetric", "symmetric", 1).start().run(4_000).left.path.path), /^both NATs/);
+});
+
 test("guessing that cannot succeed ends after 20 s with at most 100 probes a second, and pauses", () => {
   const lab = new Lab("symmetric", "IPv4 only", 4);
   // The right side's router hides that nothing comes in at all.
@@ -113,7 +141,7 @@ test("guessing that cannot succeed ends after 20 s with at most 100 probes a sec
   assert.equal(lab.left.host.openPorts, 1);
   lab.run(120_000);
   assert.ok(lab.right.path.counts.pingsSent - sent < 200, "it went on guessing during the pause");
-  assert.match(describePath(lab.right.path.path), /^through the relay: no answer from /);
+  assert.match(wordsOf(lab.right.path.path), /^no answer from /);
 });
 
 test("a direct path that dies without a word costs at most 7 s, and is used again within 60 s of its return", () => {
@@ -187,7 +215,7 @@ test("two devices in one home talk within it, not through its router", () => {
   const { network } = lab.places.left.host;
   lab.right.host.moveTo(network, [parseIp("192.168.1.21")]);
   lab.start().run(3_000);
-  assert.match(describePath(lab.left.path.path), /^direct to 192\.168\.1\.21:51820/);
+  assert.equal(wordsOf(lab.left.path.path), "direct to 192.168.1.21:51820");
 });
 
 for (const hairpin of [true, false])
@@ -200,7 +228,7 @@ for (const hairpin of [true, false])
       new Router(home, carrier, parseIp(`100.64.0.${i + 1}`));
       agent.host.moveTo(home, [parseIp(`192.168.${i + 1}.20`)]);
     }
-    lab.start().run(5_000);
+    lab.start().run(11_000);
     assert.equal(lab.left.path.path.kind, hairpin ? "direct" : "relayed");
   });
 

@@ -32,6 +32,9 @@ const TRAITS: Partial<Record<Situation, Partial<RouterTraits>>> = {
   "IPv4 only": {},
 };
 
+/** Where STUN is answered: by a network's only relay, on one port or two, or by two relays. */
+export type Stun = "one port" | "two ports" | "two relays";
+
 export class Lab {
   readonly internet: Internet;
   readonly core: Network;
@@ -40,13 +43,17 @@ export class Lab {
   readonly right: LabAgent;
   readonly places: { readonly left: Place; readonly right: Place };
 
-  constructor(left: Situation, right: Situation, seed: number, loss = 0) {
+  constructor(left: Situation, right: Situation, seed: number, loss = 0, stun: Stun = "two relays") {
     this.internet = new Internet(seed);
     this.core = new Network(this.internet, { delayMs: 15, jitterMs: 5, loss });
     this.relay = new LabRelay(this.internet);
     const first = new Host(this.core, ["192.0.2.1", "2001:db8:0:1::1"] as Ip[]);
     const second = new Host(this.core, ["192.0.2.2", "2001:db8:0:2::1"] as Ip[]);
-    const servers = [...stunServer(first, 3_478), ...stunServer(first, 3_479), ...stunServer(second, 3_478)];
+    const servers = [
+      ...stunServer(first, 3_478),
+      ...(stun === "one port" ? [] : stunServer(first, 3_479)),
+      ...(stun === "two relays" ? stunServer(second, 3_478) : []),
+    ];
     this.places = { left: this.place(left, 1), right: this.place(right, 2) };
     this.left = new LabAgent("left", this.places.left.host, this.internet, this.relay, servers);
     this.right = new LabAgent("right", this.places.right.host, this.internet, this.relay, servers);

@@ -7,7 +7,7 @@ import { decodeStunRequest, encodeStunResponse } from "../../src/nat/stun.js";
 import { STUN_ROUND_MS, StunRound } from "../../src/nat/stunclient.js";
 import { judge, type StunSample } from "../../src/nat/stunreport.js";
 import { Internet } from "./internet.js";
-import { Lab, type Situation } from "./situations.js";
+import { Lab, type Situation, type Stun } from "./situations.js";
 
 const SERVERS = ["192.0.2.1:3478", "192.0.2.1:3479", "192.0.2.2:3478"].map(parseEndpoint);
 const LOCAL = { port: 51_820, addresses: [parseIp("192.168.1.20")] };
@@ -56,7 +56,7 @@ for (const { name, mapped, mapping, kind, words } of [
     kind: "open",
     words: /^no NAT/,
   },
-  { name: "one answer", mapped: ["203.0.113.7:9"], mapping: "unknown", kind: "unknown", words: /a single server/ },
+  { name: "one answer", mapped: ["203.0.113.7:9"], mapping: "unknown", kind: "unknown", words: /a single STUN port/ },
   { name: "no answer", mapped: [], mapping: "unknown", kind: "blocked", words: /^UDP is blocked$/ },
 ] as const)
   test(`${name}: the mapping is ${mapping}, the NAT ${kind}`, () => {
@@ -80,6 +80,63 @@ test("the difference between local and mapped port is told", () => {
   assert.deepEqual([report.portDelta, report.portKept], [10, false]);
 });
 
+const pairOf = (server: string, ...mapped: readonly (string | undefined)[]): StunSample[] =>
+  mapped.map((text, i) => ({
+    server: parseEndpoint(`${server}:${3_478 + i}`),
+    mapped: text === undefined ? undefined : parseEndpoint(text),
+    roundTripMs: text === undefined ? undefined : 20,
+  }));
+
+for (const { name, samples, kind, is, means } of [
+  {
+    name: "two ports of one server that see the same",
+    samples: pairOf("192.0.2.1", "203.0.113.7:9", "203.0.113.7:9"),
+    kind: "easy",
+    is: "endpoint-independent mapping, as far as one server can tell",
+    means: /unless the port changes with the address: a relay elsewhere would show that$/,
+  },
+  {
+    name: "two ports of one server that see different ports",
+    samples: pairOf("192.0.2.1", "203.0.113.7:9", "203.0.113.7:12"),
+    kind: "hard",
+    is: "address-and-port-dependent mapping",
+    means: /^the port changes per destination/,
+  },
+  {
+    name: "a second port that does not answer",
+    samples: pairOf("192.0.2.1", "203.0.113.7:9", undefined),
+    kind: "unknown",
+    is: "not known: a single STUN port answered, and a NAT's kind shows in the difference",
+    means: /^no answer from 192\.0\.2\.1:3479: a firewall before the relay may have to let in udp\/3479$/,
+  },
+  {
+    name: "a relay in one's own network, behind the same router",
+    samples: [
+      ...pairOf("203.0.113.7", undefined, undefined),
+      ...pairOf("192.168.1.50", "192.168.1.20:51820", "192.168.1.20:51820"),
+    ],
+    kind: "unknown",
+    is: "not known: only a relay in this network answered, which does not see what the router does",
+    means: /^a relay elsewhere would show it$/,
+  },
+  {
+    name: "a relay in one's own network, whose public side answers too",
+    samples: [
+      ...pairOf("203.0.113.7", "203.0.113.7:9", "203.0.113.7:12"),
+      ...pairOf("192.168.1.50", "192.168.1.20:51820", "192.168.1.20:51820"),
+    ],
+    kind: "hard",
+    is: "address-and-port-dependent mapping",
+    means: /^the port changes per destination/,
+  },
+] as const)
+  test(`${name}: the NAT is ${kind}, and the words say no more than that`, () => {
+    const report = judge(samples, LOCAL.port, LOCAL.addresses);
+    assert.deepEqual([natKindOf(report), report.blocked], [kind, false]);
+    assert.equal(describeNat(report).is, is);
+    assert.match(describeNat(report).means, means);
+  });
+
 for (const [situation, mapping] of [
   ["open", "none"],
   ["endpoint-independent", "endpoint-independent"],
@@ -94,6 +151,21 @@ for (const [situation, mapping] of [
     const lab = new Lab(situation, "open", 1).start().run(4_000);
     assert.equal(lab.left.report?.mapping, mapping);
     assert.equal(lab.left.report?.blocked, situation === "UDP blocked");
+  });
+
+for (const [situation, kinds] of [
+  ["open", ["open", "open"]],
+  ["IPv4 only", ["unknown", "easy"]],
+  ["double NAT", ["unknown", "easy"]],
+  ["symmetric", ["unknown", "hard"]],
+  ["sequential", ["unknown", "hard"]],
+] satisfies [Situation, [string, string]][])
+  test(`in the simulated Internet with one relay, ${situation} is ${kinds[0]} by one STUN port and ${kinds[1]} by two`, () => {
+    const kindBy = (stun: Stun) => {
+      const { report } = new Lab(situation, "open", 1, 0, stun).start().run(4_000).left;
+      return report === undefined ? "no report" : natKindOf(report);
+    };
+    assert.deepEqual([kindBy("one port"), kindBy("two ports")], kinds);
   });
 
 const answer = (datagram: Uint8Array, from: Endpoint): Uint8Array =>

@@ -78,7 +78,7 @@ test("agent.yaml and coordinator.yaml are what the daemons expect", () => {
     mtu: 1_280,
     whoami: ["http://whoami.example/"],
     adminTokenSha256: "0".repeat(64),
-    relay: { enabled: true, stunPort: 3_478 },
+    relay: { enabled: true, stunPort: 3_478, otherStunPort: 3_479 },
     relays: [],
   });
 });

@@ -5,26 +5,26 @@ import { localExec, mustRun } from "../../src/sys/exec.js";
 
 const mux = { listenPort: 51_820, probePort: 51_821 };
 
-test("probes and answers of STUN are told by their first bytes and moved to the probe port, past connection tracking", () => {
+test("probes and answers of STUN are told by their first bytes and moved to the probe port, where connection tracking does not see it", () => {
   assert.equal(
     renderProbeMux(mux),
     `table inet exitnode_mux
 delete table inet exitnode_mux
 table inet exitnode_mux {
-  comment "rules 1: probes on 51820 to 51821"
+  comment "rules 2: probes on 51820 to 51821"
   chain inward {
-    type filter hook prerouting priority raw; policy accept;
+    type filter hook prerouting priority mangle; policy accept;
     meta l4proto != 17 accept
     fib daddr type != local accept
     udp dport 51821 drop
     udp dport != 51820 accept
     udp length < 16 accept
-    @th,64,32 0x45584e44 notrack udp dport set 51821
-    @th,64,16 { 0x0101, 0x0111 } @th,96,32 0x2112a442 notrack udp dport set 51821
+    @th,64,32 0x45584e44 udp dport set 51821
+    @th,64,16 { 0x0101, 0x0111 } @th,96,32 0x2112a442 udp dport set 51821
   }
   chain outward {
     type filter hook output priority raw; policy accept;
-    oifname != "lo" udp sport 51821 notrack udp sport set 51820
+    oifname != "lo" udp sport 51821 udp sport set 51820
   }
 }
 `,
