@@ -150,9 +150,9 @@ class Session {
       this.#welcomed = resolve;
     });
     stream.listen({
-      data: (chunk) => {
+      data: (chunks) => {
         this.#heardAt = clock.now();
-        this.#reader.push(chunk);
+        this.#reader.push(chunks);
       },
       written: () => this.#outbox.written(clock.now()),
       closed: (reason) => this.end({ reason: `the connection to the relay ended: ${reason}` }),

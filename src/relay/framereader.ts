@@ -14,15 +14,13 @@ export type FrameSink = {
 };
 
 /**
- * Cuts a stream into frames where they lie. Only a frame that is split between two chunks is copied, once; what it
- * holds meanwhile is at most FRAME_BYTES_MAX.
+ * Cuts a stream into frames where they lie. Chunks that came together are joined, with what was left of a frame before
+ * them: one copy, and all frames lie in one buffer. What it holds meanwhile is less than FRAME_BYTES_MAX.
  */
 export class FrameReader {
   readonly #sink: FrameSink;
-  readonly #header = new Uint8Array(HEADER_BYTES);
-  #headerBytes = 0;
-  #split: Uint8Array | undefined;
-  #filled = 0;
+  /** The beginning of a frame whose rest is still to come. */
+  #rest: Uint8Array | undefined;
   #dead = false;
 
   constructor(sink: FrameSink) {
@@ -31,26 +29,34 @@ export class FrameReader {
 
   /** True while a frame has begun and not ended. */
   get inFrame(): boolean {
-    return this.#headerBytes > 0 || this.#split !== undefined;
+    return this.#rest !== undefined;
   }
 
-  push(chunk: Uint8Array): void {
+  push(chunks: readonly Uint8Array[]): void {
     if (this.#dead) return;
-    let at = this.inFrame ? this.#complete(chunk) : 0;
-    const last = chunk.length;
+    const buffer = this.#join(chunks);
+    const last = buffer.length;
+    let at = 0;
     while (last - at >= HEADER_BYTES && !this.#dead) {
-      const length = ((chunk[at + 1] ?? 0) << 8) | (chunk[at + 2] ?? 0);
+      const length = ((buffer[at + 1] ?? 0) << 8) | (buffer[at + 2] ?? 0);
       if (length > BODY_BYTES_MAX) {
         this.#giveUp();
         return;
       }
       const end = at + HEADER_BYTES + length;
       if (end > last) break;
-      this.#hand(chunk, at, end, length);
+      this.#hand(buffer, at, end, length);
       at = end;
     }
     this.#sink.flush();
-    if (at < last && !this.#dead) this.#begin(chunk, at);
+    this.#rest = at < last && !this.#dead ? new Uint8Array(buffer.subarray(at)) : undefined;
+  }
+
+  #join(chunks: readonly Uint8Array[]): Uint8Array {
+    const [first] = chunks;
+    if (this.#rest === undefined && chunks.length === 1 && first !== undefined) return first;
+    // Not kit's concat(), which zeroes 64 KB before it overwrites them.
+    return Buffer.concat(this.#rest === undefined ? chunks : [this.#rest, ...chunks]);
   }
 
   #hand(buffer: Uint8Array, at: number, end: number, length: number): void {
@@ -65,51 +71,9 @@ export class FrameReader {
     else this.#sink.frame(type, buffer, at, end);
   }
 
-  /** Keeps the first part of a frame whose rest is still to come. */
-  #begin(chunk: Uint8Array, at: number): void {
-    while (at < chunk.length && this.#headerBytes < HEADER_BYTES) this.#header[this.#headerBytes++] = chunk[at++] ?? 0;
-    if (this.#headerBytes < HEADER_BYTES) return;
-    const length = ((this.#header[1] ?? 0) << 8) | (this.#header[2] ?? 0);
-    if (length > BODY_BYTES_MAX) {
-      this.#giveUp();
-      return;
-    }
-    this.#split = new Uint8Array(HEADER_BYTES + length);
-    this.#split.set(this.#header);
-    this.#split.set(chunk.subarray(at), HEADER_BYTES);
-    this.#filled = HEADER_BYTES + chunk.length - at;
-  }
-
-  /** Adds to the frame that has begun; where the chunk goes on after it. */
-  #complete(chunk: Uint8Array): number {
-    let at = 0;
-    if (this.#split === undefined) {
-      while (at < chunk.length && this.#headerBytes < HEADER_BYTES)
-        this.#header[this.#headerBytes++] = chunk[at++] ?? 0;
-      if (this.#headerBytes < HEADER_BYTES) return at;
-      const length = ((this.#header[1] ?? 0) << 8) | (this.#header[2] ?? 0);
-      if (length > BODY_BYTES_MAX) {
-        this.#giveUp();
-        return at;
-      }
-      this.#split = new Uint8Array(HEADER_BYTES + length);
-      this.#split.set(this.#header);
-      this.#filled = HEADER_BYTES;
-    }
-    const split = this.#split;
-    const take = Math.min(split.length - this.#filled, chunk.length - at);
-    split.set(chunk.subarray(at, at + take), this.#filled);
-    this.#filled += take;
-    if (this.#filled < split.length) return at + take;
-    this.#split = undefined;
-    this.#headerBytes = 0;
-    this.#hand(split, 0, split.length, split.length - HEADER_BYTES);
-    return at + take;
-  }
-
   #giveUp(): void {
     this.#dead = true;
-    this.#split = undefined;
+    this.#rest = undefined;
     this.#sink.oversized();
   }
 }

@@ -7,10 +7,12 @@ import { TokenBucket } from "./ratelimit.js";
 
 /** Where datagrams for one key go: its connections, and the one that sent last. */
 export type Place = {
-  readonly address: Uint8Array;
-  /** The address as eight numbers, for comparing and writing four bytes at a time. */
+  /** Under which the directory has it. */
+  readonly name: string;
+  /** The key as eight numbers, for comparing and writing four bytes at a time. */
   readonly words: readonly number[];
-  readonly members: Set<Member>;
+  /** Oldest first; few, and mostly one. */
+  readonly members: Member[];
   active: Member | undefined;
 };
 
@@ -32,8 +34,9 @@ export class Member {
   readonly outbox: Outbox;
   readonly place: Place;
   readonly bucket: TokenBucket;
-  readonly notes: TokenBucket;
-  readonly dialBacks: TokenBucket;
+  // Made when first asked for: an idle device never does.
+  #notes: TokenBucket | undefined;
+  #dialBacks: TokenBucket | undefined;
   /** On the clock of `now`. */
   expiresAt: Millis;
   issuedAt: Millis;
@@ -65,12 +68,21 @@ export class Member {
     this.place = given.place;
     const rate = Math.min(RATE_CLASSES[admission.rateClass] ?? 0, limits.bytesPerSecondMax);
     this.bucket = new TokenBucket(rate, Math.max(BURST_BYTES_MIN, (rate * BURST_MS) / 1_000), now);
-    this.notes = new TokenBucket(NOTES_PER_SECOND, BURST_NOTES, now);
-    this.dialBacks = new TokenBucket(DIAL_BACKS_PER_SECOND, BURST_DIAL_BACKS, now);
     this.expiresAt = given.expiresAt;
     this.issuedAt = admission.issuedAt;
     this.heardAt = now;
     this.pingedAt = now;
+  }
+
+  /** True when it may cause one more GONE note now. */
+  spendNote(now: Millis): boolean {
+    this.#notes ??= new TokenBucket(NOTES_PER_SECOND, BURST_NOTES, now);
+    return this.#notes.spend(1, now);
+  }
+
+  spendDialBack(now: Millis): boolean {
+    this.#dialBacks ??= new TokenBucket(DIAL_BACKS_PER_SECOND, BURST_DIAL_BACKS, now);
+    return this.#dialBacks.spend(1, now);
   }
 }
 
@@ -81,13 +93,13 @@ export class Directory {
 
   /** The place of a key, made when it is not there. */
   open(network: number, key: Key): Place {
-    const address = keyBytes(key);
-    const name = nameOf(network, address, 0);
+    const bytes = keyBytes(key);
+    const name = nameOf(network, bytes, 0);
     const found = this.#places.get(name);
     if (found !== undefined) return found;
-    const view = new DataView(address.buffer, address.byteOffset);
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
     const words = Array.from({ length: KEY_BYTES / 4 }, (_, i) => view.getInt32(i * 4));
-    const place: Place = { address, words, members: new Set(), active: undefined };
+    const place: Place = { name, words, members: [], active: undefined };
     this.#places.set(name, place);
     return place;
   }
@@ -97,7 +109,7 @@ export class Directory {
   }
 
   add(member: Member): void {
-    member.place.members.add(member);
+    member.place.members.push(member);
     member.place.active = member;
     this.members.add(member);
   }
@@ -105,9 +117,10 @@ export class Directory {
   remove(member: Member): void {
     const { place } = member;
     this.members.delete(member);
-    place.members.delete(member);
-    if (place.active === member) place.active = [...place.members].at(-1);
-    if (place.members.size === 0) this.#places.delete(nameOf(member.network, place.address, 0));
+    const at = place.members.indexOf(member);
+    if (at >= 0) place.members.splice(at, 1);
+    if (place.active === member) place.active = place.members.at(-1);
+    if (place.members.length === 0) this.#places.delete(place.name);
   }
 }
 

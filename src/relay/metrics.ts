@@ -1,9 +1,10 @@
+import type { StunCounters } from "./stunserver.js";
 import type { Switchboard } from "./switchboard.js";
 
 /** The relay's figures in Prometheus' text format, version 0.0.4. No key and no address is among them. */
 export function renderMetrics(
   switchboard: Switchboard,
-  now: { readonly connections: number; readonly lobby: number },
+  now: { readonly connections: number; readonly lobby: number; readonly stun: StunCounters | undefined },
 ): string {
   const { counters } = switchboard;
   const lines: string[] = [];
@@ -46,5 +47,14 @@ export function renderMetrics(
   metric("rate_holds_total", "counter", "Times a device was held to its rate.", one(counters.rateHolds));
   metric("revocations_total", "counter", "Revocations heard of.", one(counters.revocations));
   metric("dial_backs_total", "counter", "Port mappings tried on request.", one(counters.dialBacks));
+  if (now.stun !== undefined) {
+    metric("stun_answers_total", "counter", "STUN requests answered.", one(now.stun.answered));
+    metric(
+      "stun_passed_over_total",
+      "counter",
+      "Datagrams on STUN's ports without an answer.",
+      one(now.stun.passedOver),
+    );
+  }
   return `${lines.join("\n")}\n`;
 }

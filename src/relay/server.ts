@@ -14,6 +14,7 @@ import { RELAY_LIMITS, type RelayLimits } from "./limits.js";
 import type { Member } from "./member.js";
 import { renderMetrics } from "./metrics.js";
 import { Session } from "./session.js";
+import type { StunCounters } from "./stunserver.js";
 import { Switchboard } from "./switchboard.js";
 
 export type RelayParts = {
@@ -112,7 +113,7 @@ export class RelayService {
     this.#lines.add(opened);
     this.#enterLobby(opened);
     stream.listen({
-      data: (chunk) => session.receive(chunk, clock.now(), clock.wall()),
+      data: (chunks) => session.receive(chunks, clock.now(), clock.wall()),
       written: () => session.written(clock.now()),
       closed: () => {
         session.closed();
@@ -152,9 +153,9 @@ export class RelayService {
     return { status: this.revokeSigned(body) ? 204 : 403 };
   }
 
-  /** Prometheus text. */
-  metrics(): string {
-    return renderMetrics(this.#switchboard, { connections: this.#lines.size, lobby: this.#lobby.size });
+  /** Prometheus text. `stun`: the figures of whoever answers STUN beside it. */
+  metrics(stun?: StunCounters): string {
+    return renderMetrics(this.#switchboard, { connections: this.#lines.size, lobby: this.#lobby.size, stun });
   }
 
   /** Tells everybody when to come back, lets what is under way leave, and ends. */

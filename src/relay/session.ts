@@ -47,7 +47,8 @@ export class Session {
   readonly #parts: SessionParts;
   readonly #world: SessionWorld;
   readonly #address: string;
-  readonly #binding: Uint8Array | undefined;
+  /** Given up with the handshake, which alone needs it. */
+  #binding: Uint8Array | undefined;
   readonly #reader: FrameReader;
   readonly #openedAt: Millis;
   #stage: Stage = { kind: "initiation" };
@@ -88,16 +89,19 @@ export class Session {
     });
   }
 
-  /** The chunk is the session's from here on: it is written into and kept. */
-  receive(chunk: Uint8Array, now: Millis, wall: Millis): void {
+  /** What came together. The chunks are the session's from here on: they are written into and kept. */
+  receive(chunks: readonly Uint8Array[], now: Millis, wall: Millis): void {
     if (this.#stage.kind === "over") return;
     this.#now = now;
     this.#wall = wall;
     const framesBefore = this.#frames;
-    this.#reader.push(chunk);
+    this.#reader.push(chunks);
     if (!this.#reader.inFrame) this.#frameSince = undefined;
     else if (this.#frameSince === undefined || this.#frames > framesBefore) this.#frameSince = now;
-    if (this.#stage.kind === "member") this.#parts.switchboard.charge(this.#stage.member, chunk.length, now);
+    if (this.#stage.kind !== "member") return;
+    let bytes = 0;
+    for (const chunk of chunks) bytes += chunk.length;
+    this.#parts.switchboard.charge(this.#stage.member, bytes, now);
   }
 
   /** Ends who takes too long to log in, or over one frame. */
@@ -166,7 +170,9 @@ export class Session {
   #respond(message: Uint8Array): Response | undefined {
     const { noiseKey, random } = this.#parts;
     const ephemeral = keyPairOf(random(KEY_BYTES));
-    return respond({ local: noiseKey, prologue: prologueOf(this.#binding), ephemeral, message });
+    const prologue = prologueOf(this.#binding);
+    this.#binding = undefined;
+    return respond({ local: noiseKey, prologue, ephemeral, message });
   }
 
   #login({ transport, remotePublic }: { transport: Transport; remotePublic: Uint8Array }, token: Uint8Array): void {

@@ -11,19 +11,20 @@ export type StunAnswerer = (datagram: Uint8Array, from: Endpoint) => Uint8Array 
 
 export type StunCounters = { requests: number; answered: number; passedOver: number };
 
-/** Answers STUN on a socket until the socket is closed. */
-export function serveStun(socket: DatagramSocket, answer: StunAnswerer, clock: Clock): StunCounters {
+/** Answers STUN on the sockets until they are closed: from the port that was asked, which the asker's NAT lets in. */
+export function serveStun(sockets: readonly DatagramSocket[], answer: StunAnswerer, clock: Clock): StunCounters {
   const counters: StunCounters = { requests: 0, answered: 0, passedOver: 0 };
   const bucket = new TokenBucket(STUN_ANSWERS_PER_SECOND, STUN_ANSWERS_PER_SECOND, clock.now());
-  socket.onReceive = (datagram, from) => {
-    counters.requests++;
-    const reply = bucket.spend(1, clock.now()) ? answer(datagram, from) : undefined;
-    if (reply === undefined) {
-      counters.passedOver++;
-      return;
-    }
-    counters.answered++;
-    socket.send(from, reply);
-  };
+  for (const socket of sockets)
+    socket.onReceive = (datagram, from) => {
+      counters.requests++;
+      const reply = bucket.spend(1, clock.now()) ? answer(datagram, from) : undefined;
+      if (reply === undefined) {
+        counters.passedOver++;
+        return;
+      }
+      counters.answered++;
+      socket.send(from, reply);
+    };
   return counters;
 }

@@ -41,7 +41,7 @@ export class Switchboard {
   readonly #directory = new Directory();
   /** By key, the wall time of its revocation; oldest first. */
   readonly #revoked = new Map<Key, Millis>();
-  // The stretch of frames that is being gathered, and who is to be written to when the chunk has been read.
+  // The stretch of frames that is being gathered, and who is to be written to when the buffer has been read.
   #runBuffer: Uint8Array | undefined;
   #runAt = 0;
   #runEnd = 0;
@@ -84,7 +84,7 @@ export class Switchboard {
     const member = new Member({ admission, network, port, outbox, place, limits: this.#limits, expiresAt }, now);
     this.#directory.add(member);
     this.counters.logins++;
-    if (place.members.size > this.#limits.perDeviceMax) {
+    if (place.members.length > this.#limits.perDeviceMax) {
       const [oldest] = place.members;
       if (oldest !== undefined) this.#cut(oldest, "full");
     }
@@ -132,7 +132,7 @@ export class Switchboard {
     return issuedAt <= at;
   }
 
-  /** One frame of a member; flush() ends the chunk it came in. */
+  /** One frame of a member; flush() ends the buffer it came in. */
   frame(from: Member, type: number, buffer: Uint8Array, at: number, end: number, now: Millis): void {
     if (type === FRAME.datagram || type === FRAME.probe) {
       this.#forward(from, type, buffer, at, end, now);
@@ -146,7 +146,7 @@ export class Switchboard {
     else this.counters.malformed++;
   }
 
-  /** All frames of a chunk have been handed over: what they brought is sent on. */
+  /** All frames of a buffer have been handed over: what they brought is sent on. */
   flush(from: Member, now: Millis): void {
     this.#endRun(from);
     for (const member of this.#touched) if (!member.over) member.outbox.flush(now);
@@ -262,7 +262,7 @@ export class Switchboard {
 
   #unknown(from: Member, buffer: Uint8Array, keyAt: number, now: Millis): void {
     this.counters.unknownDestination++;
-    if (from.notes.spend(1, now)) this.#note(from, encodeFrame(FRAME.gone, buffer.subarray(keyAt, keyAt + KEY_BYTES)));
+    if (from.spendNote(now)) this.#note(from, encodeFrame(FRAME.gone, buffer.subarray(keyAt, keyAt + KEY_BYTES)));
   }
 
   #note(to: Member, frame: Uint8Array): void {
@@ -279,7 +279,7 @@ export class Switchboard {
   #dialBack(from: Member, body: Uint8Array, now: Millis): void {
     const asked = decodeDialBack(body);
     if (asked === undefined) this.counters.malformed++;
-    else if (from.dialBacks.spend(1, now)) {
+    else if (from.spendDialBack(now)) {
       this.counters.dialBacks++;
       this.#events.dialBack(from, asked.port, asked.token);
     }

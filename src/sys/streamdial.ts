@@ -1,7 +1,7 @@
 import { request } from "node:https";
 import { Failure } from "../kit/failure.js";
 import type { Millis } from "../kit/time.js";
-import { adaptStream, type ByteStream, bindingOf } from "./bytestream.js";
+import { adaptMessages, type ByteStream, MESSAGE_BYTES_MAX, SocketStream } from "./bytestream.js";
 
 export type StreamDialOptions = {
   readonly protocol: string;
@@ -17,7 +17,8 @@ export type DialStream = (url: string, options: StreamDialOptions) => Promise<By
 /**
  * Dials without judging the certificate, as dialWebSocket does and for the same reason: the Noise handshake inside
  * authenticates the relay by its key, with this TLS connection's exporter value in its prologue. Of a name's IPv6 and
- * IPv4 addresses Node tries the next one after 250 ms (RFC 8305 §5).
+ * IPv4 addresses Node tries the next one after 250 ms (RFC 8305 §5). Who answers with HTTP may be a proxy that lets
+ * nothing but WebSockets through, and is asked for one.
  */
 export const dialStream: DialStream = (url, { protocol, bindingHeader, timeoutMs, signal }) =>
   new Promise((resolve, reject) => {
@@ -43,12 +44,20 @@ export const dialStream: DialStream = (url, { protocol, bindingHeader, timeoutMs
       clearTimeout(timer);
       incoming.resume();
       outgoing.destroy();
-      fail(`it answered HTTP ${incoming.statusCode ?? 0}: no relay is there`);
+      dialMessages(url, timeoutMs, signal).then(resolve, () =>
+        fail(`it answered HTTP ${incoming.statusCode ?? 0}: no relay is there`),
+      );
     });
     outgoing.on("upgrade", (incoming, socket, head) => {
       clearTimeout(timer);
       incoming.socket.setNoDelay(true);
-      resolve(adaptStream(socket, incoming.socket.remoteAddress ?? "", bindingOf(socket), head));
+      resolve(new SocketStream(socket, incoming.socket.remoteAddress ?? "", true, head));
     });
     outgoing.end();
   });
+
+async function dialMessages(url: string, timeoutMs: Millis, signal: AbortSignal): Promise<ByteStream> {
+  const { dialWebSocket } = await import("./websocket.js");
+  const options = { messageBytesMax: MESSAGE_BYTES_MAX, timeoutMs, signal };
+  return adaptMessages(await dialWebSocket(url.replace(/^https:/, "wss:"), options));
+}

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type RequestListener } from "node:h
 import { createServer as createSecureServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { DEFAULT_CIPHERS } from "node:tls";
-import { adaptMessages, adaptStream, type ByteStream, bindingOf } from "./bytestream.js";
+import { adaptMessages, type ByteStream, MESSAGE_BYTES_MAX, SocketStream } from "./bytestream.js";
 import { boundPort, closeServer, listenOn, type Served, trackStreams } from "./listening.js";
 
 /**
@@ -28,8 +28,6 @@ export const BODY_BYTES_MAX = 1_024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 10_000;
 const TLS_TIMEOUT_MS = 10_000;
-/** A message of a WebSocket; what it carries may be split over several. */
-const MESSAGE_BYTES_MAX = 65_536;
 
 /**
  * AES-128 before AES-256, where Node has it the other way round: what is carried is ciphertext already, and it is a
@@ -93,8 +91,8 @@ export function upgradeStream(streams: Streams, request: IncomingMessage, stream
   else {
     request.socket.setNoDelay(true);
     stream.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
-    const binding = request.headers[bindingHeader] === "exporter" ? bindingOf(stream) : undefined;
-    accept(adaptStream(stream, plainAddress(request.socket.remoteAddress ?? ""), binding, head));
+    const bound = request.headers[bindingHeader] === "exporter";
+    accept(new SocketStream(stream, plainAddress(request.socket.remoteAddress ?? ""), bound, head));
   }
 }
 

@@ -97,7 +97,7 @@ function framesOf(chunks: readonly Uint8Array[]): string[] {
     malformed: () => void seen.push("malformed"),
     oversized: () => void seen.push("oversized"),
   });
-  for (const chunk of chunks) reader.push(chunk);
+  for (const chunk of chunks) reader.push([chunk]);
   return seen;
 }
 

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { connect as connectSecure, createServer as createSecureServer, type TLSSocket } from "node:tls";
 import { fromHex, utf8 } from "../../src/kit/bytes.js";
@@ -63,12 +63,12 @@ function residentMiB(): number {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** One logged-in connection; `heard` gets every chunk after the login. */
+/** One logged-in connection; `heard` is told of every byte after the login. */
 type Line = {
   readonly publicKey: Key;
   send(bytes: Uint8Array): void;
   writable(): boolean;
-  heard: (chunk: Uint8Array) => void;
+  heard: (bytes: number) => void;
 };
 
 async function login(name: string): Promise<Line> {
@@ -123,14 +123,18 @@ async function login(name: string): Promise<Line> {
         } else if (type === FRAME.welcome) {
           welcomed = true;
           resolve(line);
-        } else if (type === FRAME.refused) reject(new Error(`refused: ${body[0]}`));
+        } else if (type === FRAME.ping) line.send(encodeFrame(FRAME.pong, body));
+        else if (type === FRAME.refused) reject(new Error(`refused: ${body[0]}`));
       },
       flush: () => undefined,
       malformed: () => reject(new Error("malformed")),
       oversized: () => reject(new Error("oversized")),
     });
     stream.listen({
-      data: (chunk) => (welcomed ? line.heard(chunk) : reader.push(chunk)),
+      data(chunks) {
+        if (!welcomed || want.do === "idle") reader.push(chunks);
+        else line.heard(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
+      },
       written() {
         writing = false;
         flush();
@@ -184,7 +188,7 @@ async function relayPair(i: number): Promise<Pair> {
     (block) => from.send(block),
     () => true,
   );
-  to.heard = (chunk) => heard(chunk.length);
+  to.heard = heard;
   return { start: go };
 }
 
@@ -257,6 +261,9 @@ async function idle(): Promise<unknown> {
   for (let i = 0; i < IDLE_CLIENTS; i += IDLE_AT_ONCE)
     await Promise.all(Array.from({ length: IDLE_AT_ONCE }, (_, k) => login(`idle ${i + k}`)));
   await pause(IDLE_SETTLE_MS);
+  // A client that was cut meanwhile would make the figure better than it is.
+  const open = readdirSync(`/proc/${want.serverPid}/fd`).length;
+  if (open < IDLE_CLIENTS) throw new Error(`of ${IDLE_CLIENTS} idle clients only ${open} are still there`);
   return { emptyMiB: before, idleMiB: residentMiB(), clients: IDLE_CLIENTS };
 }
 

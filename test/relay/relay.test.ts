@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { request } from "node:https";
 import { after, test } from "node:test";
 import { connect } from "node:tls";
-import { toHex, utf8 } from "../../src/kit/bytes.js";
+import { concat, toHex, utf8 } from "../../src/kit/bytes.js";
 import { hash, keyPairOf } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { systemRandom } from "../../src/sys/random.js";
@@ -83,7 +83,7 @@ test("what answers with another key is not believed", async () => {
 test("a login is worth nothing on another TLS connection: the exporter's value differs", async () => {
   const stream = await dialStream(`${relay.url}${RELAY_PATH}`, dialOptions());
   const answered = new Promise<Uint8Array>((resolve) => {
-    stream.listen({ data: resolve, written: () => undefined, closed: () => undefined });
+    stream.listen({ data: (chunks) => resolve(concat(...chunks)), written: () => undefined, closed: () => undefined });
   });
   assert.equal(stream.binding?.length, 32);
   stream.write([loginOf("g", new Uint8Array(32)).first]);
@@ -96,8 +96,8 @@ test("a replayed first message gets an answer and no login", async () => {
   const frames: number[] = [];
   const closed = new Promise<void>((resolve) => {
     stream.listen({
-      data(chunk) {
-        for (const { type } of framesIn(chunk)) frames.push(type);
+      data(chunks) {
+        for (const { type } of framesIn(concat(...chunks))) frames.push(type);
         // Whoever recorded the message has no key to seal with.
         if (frames.length === 1) stream.write([encodeFrame(FRAME.login, new Uint8Array(138 + 16))]);
       },
@@ -178,9 +178,9 @@ test("twenty thousand broken frames: counted, dropped, the relay serves on and i
         stream.end();
       };
       stream.listen({
-        data(chunk) {
+        data(chunks) {
           if (stage++ === 0) {
-            const transport = login.finish(chunk.slice(HEADER_BYTES));
+            const transport = login.finish(concat(...chunks).slice(HEADER_BYTES));
             const admission = admissionOf("fuzzer", { now: Date.now() });
             if (transport !== undefined) stream.write([encodeFrame(FRAME.login, transport.seal(admission))]);
           } else if (stage === 2) nonsense();

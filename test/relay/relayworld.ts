@@ -7,7 +7,7 @@ import { systemClock } from "../../src/sys/clock.js";
 import type { Files } from "../../src/sys/files.js";
 import type { Served } from "../../src/sys/listening.js";
 import { systemRandom } from "../../src/sys/random.js";
-import { dialStream } from "../../src/sys/streamdial.js";
+import { type DialStream, dialStream } from "../../src/sys/streamdial.js";
 import { serveStreams } from "../../src/sys/streamserver.js";
 import { keepTlsIdentity } from "../../src/sys/tls.js";
 import { BINDING_HEADER, RELAY_PATH, RELAY_PROTOCOL, type RelayRefusal } from "../../src/wire/relay.js";
@@ -91,6 +91,7 @@ export class TestDevice {
     home = true,
     relayKey = keyOf(RELAY_KEY.publicKey),
     admission?: Uint8Array | null,
+    dial: DialStream = dialStream,
   ) {
     this.admission = admission === undefined ? admissionOf(name, { now: Date.now() }) : (admission ?? undefined);
     const hear = (from: Key, datagram: Uint8Array): void => {
@@ -108,7 +109,7 @@ export class TestDevice {
       },
     };
     this.client = new RelayClient(
-      { dial: dialStream, clock: systemClock, random: systemRandom },
+      { dial, clock: systemClock, random: systemRandom },
       { url, relayKey, machineKey: machineOf(name), admission: () => this.admission, home },
       events,
     );

@@ -96,7 +96,7 @@ class Device {
       oversized: () => board.cut(member, "unreadable"),
     });
     const chunk = concat(...frames);
-    this.#reader.push(chunk);
+    this.#reader.push([chunk]);
     board.charge(member, chunk.length, now);
   }
 
