@@ -15,6 +15,7 @@ export type RemoteFile = {
 };
 
 export const PUSH_TIMEOUT_MS = 120_000;
+const SFTP_CLOSE_TIMEOUT_MS = 2_000;
 
 /**
  * Three round trips for any number of files: folders by one script, contents over SFTP beside their final paths
@@ -43,14 +44,28 @@ export async function pushFiles(
       const mode = (file.mode & 0o7777).toString(8);
       return `chown ${quoteWord(file.owner)} ${from}\nchmod ${mode} ${from}\nmv -fT ${from} ${quoteWord(file.path)}`;
     });
-    await mustRun(exec, ["sh", "-s"], { ...options, input: `set -e\n${script.join("\n")}\n` });
+    // The trap works also when nobody is there any more to send a second command.
+    const tidy = `trap ${quoteWord(`rm -f -- ${beside.map(quoteWord).join(" ")}`)} EXIT`;
+    await mustRun(exec, ["sh", "-s"], { ...options, input: `set -e\n${tidy}\n${script.join("\n")}\n` });
   } catch (error) {
-    // What was not renamed is ours to take away; a lost connection leaves a hidden file that the next push ignores.
+    // What was not renamed is ours to take away; a connection lost before leaves a hidden file the next push ignores.
     await exec.run(["rm", "-f", "--", ...beside]).catch(() => undefined);
     throw error;
   } finally {
-    sftp.end();
+    await closed(sftp);
   }
+}
+
+/** Waited for: until then it counts among the sessions that the server lets a connection have (sshd's MaxSessions). */
+function closed(sftp: SFTPWrapper): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, SFTP_CLOSE_TIMEOUT_MS);
+    sftp.once("close", () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    sftp.end();
+  });
 }
 
 function openSftp(client: Client): Promise<SFTPWrapper> {
