@@ -1,6 +1,6 @@
 // Builds the project. `dev`: every source and test, one file each, into build/ (or $EXN_BUILD), for the tests.
 // `ship`: the bundles of dist/ that are installed and pushed.
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -128,6 +128,8 @@ async function ship() {
   const libc = process.report.getReport().header.glibcVersionRuntime === undefined ? "musl" : "gnu";
   bundled["koffi.node"] = packagesOf(undefined, [`node_modules/@koromix/koffi-linux-${process.arch}`]);
   bundled["libsql.node"] = packagesOf(undefined, [`node_modules/@libsql/linux-${process.arch}-${libc}`]);
+  // Out of the same table of commands as `--help`.
+  writeFileSync("dist/exitnode.1", execFileSync(process.execPath, ["dist/exitnode.js", "man"]));
   writeFileSync("dist/bundled.json", `${JSON.stringify(bundled, null, 1)}\n`);
 }
 

@@ -39,8 +39,7 @@ export async function needRootAndTools(
   const debian = (await run(parts, ["sh", "-c", "command -v dpkg"], options)).exitCode === 0;
   if (!debian)
     throw new Failure("tools-missing", `this machine is no Debian and lacks ${missing.join(", ") || "dpkg"}`, {
-      advice:
-        "on a Debian or Ubuntu machine: apt-get install mmdebstrap xz-utils && sudo exitnode appliance build --output DIR; bring DIR here and: exitnode appliance upload DIR/<file> --public-key <KEY that the build printed>",
+      advice: "build it on the Proxmox host: exitnode appliance build --on HOST",
     });
   const user = (await must(parts, ["id", "-u"], options)).trim();
   if (user !== "0")

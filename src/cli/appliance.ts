@@ -14,12 +14,13 @@ const PUBLIC_KEY = {
 export const applianceCommands: readonly Command[] = [
   {
     usage: "appliance build",
-    summary: "Build and sign the container template from Debian's packages, as root on a Debian machine",
+    summary:
+      "Build and sign the container template from Debian's packages: as root on a Debian machine, or on a Proxmox host",
     options: [
       { flags: "--output <DIR>", description: "put it there; default: the cache, where create and upload look" },
       MIRROR,
       { flags: "--fresh", description: "build even if the same was built in the last seven days" },
-      { flags: "--on <HOST>", description: "build inside a throw-away container of this Proxmox host (not there yet)" },
+      { flags: "--on <HOST>", description: "build inside a throw-away container of this Proxmox host" },
     ],
     run: async (call) => (await import("./applianceactions.js")).buildAction(call),
   },

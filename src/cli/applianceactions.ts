@@ -1,26 +1,24 @@
 import { resolve } from "node:path";
 import { buildAppliance } from "../appliance/image.js";
 import { compareBuilds, verifyAppliance } from "../appliance/verify.js";
-import { Failure } from "../kit/failure.js";
 import { version } from "../version.js";
 import { signAppliance, verifyingKey } from "./appliancekey.js";
+import { buildOnHost } from "./applianceon.js";
 import type { Call, Outcome } from "./command.js";
 
 /** `appliance build` and `appliance verify`. */
 
-export async function buildAction({ options, parts, signal }: Call): Promise<Outcome> {
+export async function buildAction(call: Call): Promise<Outcome> {
+  const { options, parts } = call;
   const { mirror, output, on } = options;
-  if (typeof on === "string")
-    throw new Failure("build-elsewhere-unsupported", `building inside a container of host ${on} is not possible yet`, {
-      advice: `build on a Debian machine: sudo exitnode appliance build --output DIR; bring DIR here and: exitnode appliance upload DIR/<file> --host ${on} --public-key <KEY that the build printed>`,
-    });
-  const built = await buildAppliance(parts, {
+  const wanted = {
     version,
-    signal,
+    signal: call.signal,
     fresh: options.fresh === true,
     ...(typeof output === "string" ? { folder: resolve(output) } : {}),
     ...(typeof mirror === "string" ? { mirror } : {}),
-  });
+  };
+  const built = typeof on === "string" ? await buildOnHost(call, on, wanted) : await buildAppliance(parts, wanted);
   const publicKey = await signAppliance(parts, built.path);
   return {
     value: { path: built.path, built: built.built, publicKey, ...built.manifest },

@@ -28,8 +28,13 @@ const hostDefaults = z
     /** The public address or name that the router forwards udp/51820 and tcp/443 from; found by asking when absent. */
     publicAddress: z.string(),
     whoami: z.array(z.url()),
+    /** A container that root prepared once with /dev/net/tun: new ones are cloned from it. */
+    tunSource: z.number().int().min(100).max(999_999_999),
   })
   .partial();
+
+/** `user@host` or `user@host:port`; an IPv6 address stands in brackets. */
+export const SSH_TARGET_PATTERN = /^(?:([a-z_][a-z0-9_-]*)@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?$/;
 
 export const hostEntry = z.strictObject({
   url: z.url({ protocol: /^https$/ }),
@@ -40,6 +45,8 @@ export const hostEntry = z.strictObject({
   login: z
     .string()
     .regex(/^[^@\s]+@[a-z][a-z0-9.\-_]+(?:![A-Za-z][A-Za-z0-9.\-_]+)?$/, "must be user@realm or user@realm!token"),
+  /** The Proxmox host's own sshd: a way to containers that cannot be reached from here. Its key is in `sshHosts`. */
+  ssh: z.strictObject({ jump: z.string().regex(SSH_TARGET_PATTERN, "must be user@host or user@host:port") }).optional(),
   defaults: hostDefaults.default({}),
 });
 export type HostEntry = z.infer<typeof hostEntry>;
@@ -85,7 +92,10 @@ export async function readCredentials(files: Files, folder: string): Promise<Cre
 }
 
 export async function writeConfig(files: Files, folder: string, config: Config): Promise<void> {
-  await files.write(configPath(folder), YAML.stringify(configSchema.parse(config)), { mode: 0o644 });
+  const path = configPath(folder);
+  // By this line an editor finds the schema: it outlives the file's being written anew.
+  const schemaLine = /^# yaml-language-server: .*\n/.exec((await files.readText(path)) ?? "")?.[0] ?? "";
+  await files.write(path, schemaLine + YAML.stringify(configSchema.parse(config)), { mode: 0o644 });
 }
 
 export async function writeCredentials(files: Files, folder: string, credentials: Credentials): Promise<void> {
