@@ -18,6 +18,7 @@ import { jsonLog } from "./sys/log.js";
 import { readNetInfo } from "./sys/netinfo.js";
 import { notifySystemd, startWatchdog } from "./sys/notify.js";
 import { plainHttp } from "./sys/plainhttp.js";
+import { openProbeSocket } from "./sys/probesocket.js";
 import { systemRandom } from "./sys/random.js";
 import { lookUp } from "./sys/resolve.js";
 import { dialStream } from "./sys/streamdial.js";
@@ -80,7 +81,7 @@ async function runDaemon(): Promise<void> {
       probeKernel: () => probeKernelWireGuard(localExec),
       openBackend: async (kind, failed) =>
         kind === "kernel"
-          ? new KernelWireGuard(localExec, config.interface, systemClock, openDatagramSocket)
+          ? new KernelWireGuard(localExec, config.interface, systemClock, openProbeSocket)
           : new Engine({ workerUrl: new URL(import.meta.url), onFailed: failed }),
       ready: () => {
         void notifySystemd("READY=1");

@@ -229,9 +229,10 @@ export class Agent {
   }
 
   async #makeItSo(): Promise<void> {
-    const { map, choice } = this.#memory;
-    if (map === undefined || this.#backend === undefined || this.#identity === undefined) return;
+    const { map: told, choice } = this.#memory;
+    if (told === undefined || this.#backend === undefined || this.#identity === undefined) return;
     if (this.#stop.signal.aborted) return;
+    const map = this.#traversal?.fitted(told) ?? told;
     const networks = this.#networks();
     const endpointOf = (peer: MapPeer): Endpoint | undefined => {
       const search = (): Endpoint | undefined => this.#searches.pick(peer, this.#candidates(peer, networks));
@@ -262,6 +263,8 @@ export class Agent {
       if (isLook && this.#trouble !== undefined) await this.#try(this.#reconcile());
       if (!isLook && !traversal.paths.isTalking()) continue;
       const state = await this.#state();
+      // Somebody has deleted the interface, or it cannot be read: made anew, or said in status.
+      if (state === undefined && isLook && this.#trouble === undefined) await this.#try(this.#reconcile());
       if (state === undefined) continue;
       traversal.observe(state);
       this.#wakeExit();
@@ -280,7 +283,7 @@ export class Agent {
     const moved = this.#searches.look(searched, state, exitOf(map, choice), now, count);
     if (this.#greeting.note(state))
       await this.#try(rememberHeard(this.#parts.files, this.#parts.folders.var, this.#greeting.heard));
-    if (this.#greeting.ends(now) || moved || traversal.hasGivenUp()) await this.#try(this.#reconcile());
+    if (this.#greeting.ends(now) || moved || traversal.wantsAnew()) await this.#try(this.#reconcile());
   }
 
   #candidates(peer: MapPeer, networks: readonly Cidr[]): Endpoint[] {

@@ -20,37 +20,47 @@ export class KernelProbes implements Probes {
     this.#open = open;
   }
 
-  send(to: Endpoint, datagram: Uint8Array): void {
-    this.#socket?.send(to, datagram);
+  send(to: Endpoint, datagram: Uint8Array, whole = false): void {
+    this.#socket?.send(to, datagram, whole);
   }
 
   /** Follows WireGuard's port. What stands in the way comes back in words: a tunnel works without probes. */
   async follow(listenPort: number): Promise<string | undefined> {
+    const probePort = probePortOf(listenPort);
+    if (this.#socket?.port !== probePort) this.#hangUp();
+    let socket = this.#socket;
     try {
-      await this.#bind(probePortOf(listenPort));
-      await this.#rewrite({ listenPort, probePort: probePortOf(listenPort) });
+      // Without the port there is no table, which would keep whoever has it from what comes in.
+      socket ??= await this.#bind(probePort);
+      await this.#rewrite({ listenPort, probePort });
+      // Not before the table: what STUN is asked from the socket's own port is answered with a mapping that is not
+      // WireGuard's, and every peer would be told of it.
+      this.#socket = socket;
       return undefined;
     } catch (error) {
+      socket?.close();
+      this.#socket = undefined;
       return `no probes on UDP port ${listenPort}: ${asFailure(error).message}`;
     }
   }
 
   async close(): Promise<void> {
-    this.#socket?.close();
-    this.#socket = undefined;
+    this.#hangUp();
     await this.#nft(["nft", "-f", "-"], REMOVE_PROBE_MUX).catch(() => undefined);
   }
 
-  async #bind(port: number): Promise<void> {
-    if (this.#socket?.port === port) return;
+  #hangUp(): void {
     this.#socket?.close();
     this.#socket = undefined;
+  }
+
+  async #bind(port: number): Promise<DatagramSocket> {
     const socket = await this.#open(port);
     socket.onReceive = (datagram, from) => {
       const kind = datagramKind(datagram);
       if (kind === "probe" || kind === "stun") this.onReceive?.(datagram, from);
     };
-    this.#socket = socket;
+    return socket;
   }
 
   async #rewrite(mux: { listenPort: number; probePort: number }): Promise<void> {

@@ -14,6 +14,8 @@ import { KernelProbes, type OpenSocket } from "./kernelprobes.js";
 const PROBE_NAME = "exnprobe";
 /** A session is good for this long (paper §6.1): an endpoint heard from within it is better than a configured one. */
 const SESSION_MS = 3 * MINUTE;
+/** How often the probes' table is looked at: a firewall that is loaded anew often takes every table along. */
+export const FOLLOW_EVERY_MS = 30 * SECOND;
 
 /** Whether this machine can make a WireGuard interface: found out by making one. The kernel loads its module by itself. */
 export async function probeKernelWireGuard(exec: Exec): Promise<boolean> {
@@ -38,6 +40,7 @@ export class KernelWireGuard implements Backend {
   #name: string;
   #last: WantInterface | undefined;
   #warning: string | undefined;
+  #followedAt = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
   /** Without `openSocket` there are no probes. */
@@ -58,8 +61,11 @@ export class KernelWireGuard implements Backend {
     if (this.#name !== want.name) await this.close();
     this.#name = want.name;
     await this.#configure(want);
-    // Port 0 is one of the kernel's choice.
-    const port = want.listenPort === 0 ? (await this.state()).listenPort : want.listenPort;
+    await this.#follow(want.listenPort === 0 ? await this.#chosenPort(want.name) : want.listenPort);
+  }
+
+  async #follow(port: number): Promise<void> {
+    this.#followedAt = this.#clock.wall();
     this.#warning = await this.#probes?.follow(port);
   }
 
@@ -81,6 +87,12 @@ export class KernelWireGuard implements Backend {
     return done;
   }
 
+  /** Port 0 is one of the kernel's choice, which it makes when the interface goes up. */
+  async #chosenPort(name: string): Promise<number> {
+    await this.#must(["ip", "link", "set", "dev", name, "up"]);
+    return (await this.#observe(name))?.listenPort ?? 0;
+  }
+
   async #configure(want: WantInterface): Promise<void> {
     const state = await this.#observe(want.name);
     const before = state === undefined ? undefined : this.#last;
@@ -89,7 +101,7 @@ export class KernelWireGuard implements Backend {
     // wg opens its file by name, and what Node passes as standard input is a socket, which cannot be opened so:
     // the shell's pipe can.
     await this.#must(["sh", "-c", 'cat | wg syncconf "$1" /dev/stdin', "sh", want.name], {
-      input: renderSyncConfig(want, keptEndpoints(want, before, state)),
+      input: renderSyncConfig(withKeptPort(want, state), keptEndpoints(want, before, state)),
     });
     this.#last = want;
   }
@@ -97,6 +109,10 @@ export class KernelWireGuard implements Backend {
   async state(): Promise<InterfaceState> {
     const state = await this.#observe(this.#name);
     if (state === undefined) throw new Failure("interface-missing", `there is no interface ${this.#name}`);
+    if (Math.abs(this.#clock.wall() - this.#followedAt) >= FOLLOW_EVERY_MS)
+      await this.#inTurn(async () => {
+        if (this.#last !== undefined) await this.#follow(state.listenPort);
+      });
     return this.#warning === undefined ? state : { ...state, warnings: [this.#warning] };
   }
 
@@ -150,6 +166,11 @@ export function keptEndpoints(
     return endpoint(earlier.get(peer.publicKey)) === endpoint(peer);
   });
   return new Set(kept.map(({ publicKey }) => publicKey));
+}
+
+/** Told port 0 again, the kernel would choose another port each time. */
+function withKeptPort(want: WantInterface, state: InterfaceState | undefined): WantInterface {
+  return want.listenPort === 0 && state !== undefined ? { ...want, listenPort: state.listenPort } : want;
 }
 
 /** What `wg syncconf` reads. It leaves the sessions of kept peers alone, and resets what is left out but endpoints. */
@@ -210,7 +231,8 @@ function parsePeer(name: string, row: string, wallMs: number): PeerState {
   if (fields.length !== 8) throw misread(name, `${fields.length} fields instead of 8 in a peer's line`);
   const publicKey = tryKey(fields[0] ?? "");
   if (publicKey === undefined) throw misread(name, "a peer's line does not begin with a key");
-  const endpoint = fields[2] === "(none)" ? undefined : tryEndpoint(fields[2] ?? "");
+  // A link-local sender has its interface behind it (RFC 4007 §11), which an endpoint of ours does not.
+  const endpoint = fields[2] === "(none)" ? undefined : tryEndpoint((fields[2] ?? "").replace(/%[^\]]*\]/, "]"));
   if (endpoint === undefined && fields[2] !== "(none)") throw misread(name, "a peer's third field is no endpoint");
   const handshakeMs = count(name, fields[4]) * SECOND;
   return {

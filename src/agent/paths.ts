@@ -4,6 +4,7 @@ import { type Cidr, type Ip, parseIp } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { Standing } from "../nat/obstacle.js";
+import { fittingMtu } from "../nat/pathmtu.js";
 import { ProbeGate } from "../nat/probegate.js";
 import type { Clock } from "../sys/clock.js";
 import type { DatagramSocket } from "../sys/dgram.js";
@@ -48,6 +49,8 @@ export class Paths {
   #listenPort: number;
   #standPort: number;
   #here: Standing = { endpoints: [], nat: "unknown" };
+  /** What the paths in use carried when there last was one that was measured. */
+  #carried: readonly number[] | undefined;
 
   constructor(parts: PathsParts, identity: Identity, listenPort: number) {
     const { clock, random, relays, openSocket } = parts;
@@ -59,7 +62,7 @@ export class Paths {
     this.#ways = {
       now: () => clock.now(),
       random,
-      send: (to, datagram) => this.#backend?.probes?.send(to, datagram),
+      send: (to, datagram, whole) => this.#backend?.probes?.send(to, datagram, whole),
       relay: ({ homeRelay, publicKey }, datagram) => relays.send(homeRelay, publicKey, datagram),
       call: (peer, sealed) => this.#call(peer, sealed),
       seal: (peer, probe) => this.#gate.seal(peer, probe),
@@ -123,6 +126,7 @@ export class Paths {
   /** This machine is somewhere else. */
   networkChanged(): void {
     this.#here = { endpoints: [], nat: "unknown" };
+    this.#carried = undefined;
     for (const path of this.#byKey.values()) path.do(path.finder.networkChanged(this.#parts.clock.now()));
   }
 
@@ -134,6 +138,16 @@ export class Paths {
   /** Whether somebody is talked to. */
   isTalking(): boolean {
     return [...this.#byKey.values()].some((path) => path.isActive);
+  }
+
+  /**
+   * The tunnel's MTU, `least` until a path in use has been measured. A relay carries every size, and a path that has
+   * fallen back to it, or is silent, changes nothing: an MTU that goes up and down breaks what is under way.
+   */
+  mtu(least: number): number {
+    const carried = [...this.#byKey.values()].flatMap((path) => (path.isActive ? (path.carries ?? []) : []));
+    if (carried.length > 0) this.#carried = carried;
+    return this.#carried === undefined ? least : fittingMtu(this.#carried, least);
   }
 
   of(peer: Key): PeerPath | undefined {

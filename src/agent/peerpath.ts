@@ -1,11 +1,12 @@
 import { datagramKind } from "../kit/datagramkind.js";
 import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
 import { asFailure } from "../kit/failure.js";
-import { type Cidr, type Ip, parseIp } from "../kit/ip.js";
+import { type Cidr, familyOf, type Ip, parseIp } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { PathEffect, Route } from "../nat/path.js";
 import { ACTIVE_MS, Pathfinder } from "../nat/pathfinder.js";
+import { tunnelMtu } from "../nat/pathmtu.js";
 import type { DatagramSocket } from "../sys/dgram.js";
 import type { MapPeer } from "../wire/map.js";
 import type { Probe } from "../wire/probe.js";
@@ -16,8 +17,8 @@ import { isLoopback } from "./loopback.js";
 export type Ways = {
   now(): Millis;
   random(length: number): Uint8Array;
-  /** From WireGuard's own port. */
-  send(to: Endpoint, datagram: Uint8Array): void;
+  /** From WireGuard's own port; a `whole` one nobody may cut. */
+  send(to: Endpoint, datagram: Uint8Array, whole: boolean): void;
   /** Through the peer's relay. */
   relay(peer: MapPeer, datagram: Uint8Array): void;
   /** A probe through the peer's relay, or through the coordinator. */
@@ -99,6 +100,13 @@ export class PeerPath {
     return this.finder.route;
   }
 
+  /** The largest inner packet that the direct path carries whole; undefined while there is none, or it is measured. */
+  get carries(): number | undefined {
+    const { path } = this.finder;
+    if (path.kind !== "direct" || path.mtu === undefined) return undefined;
+    return tunnelMtu(path.mtu, familyOf(path.endpoint.address));
+  }
+
   /** Where WireGuard should send; undefined while no way is known. */
   get endpoint(): Endpoint | undefined {
     const { route } = this.finder;
@@ -147,10 +155,8 @@ export class PeerPath {
   #doOne(effect: PathEffect): void {
     switch (effect.kind) {
       case "probe": {
-        // One that must arrive whole or not at all cannot be asked of the port yet: cut up on the way it proves nothing.
-        if (effect.whole) return;
         const sealed = this.#ways.seal(this.peer.publicKey, effect.probe);
-        if (sealed !== undefined) this.direct(effect.to, effect.socket, sealed);
+        if (sealed !== undefined) this.direct(effect.to, effect.socket, sealed, effect.whole);
         return;
       }
       case "relay": {
@@ -196,9 +202,9 @@ export class PeerPath {
   }
 
   /** Past every relay, from WireGuard's port or a birthday socket. */
-  direct(to: Endpoint, socket: number | undefined, datagram: Uint8Array): void {
-    if (socket === undefined) this.#ways.send(to, datagram);
-    else this.#guessing.get(socket)?.send(to, datagram);
+  direct(to: Endpoint, socket: number | undefined, datagram: Uint8Array, whole = false): void {
+    if (socket === undefined) this.#ways.send(to, datagram, whole);
+    else this.#guessing.get(socket)?.send(to, datagram, whole);
   }
 
   /** From the peer's loopback address, which is where WireGuard then answers. */

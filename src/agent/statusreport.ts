@@ -40,6 +40,8 @@ export function describeStatus(
     dataPlane,
     interface: config.interface,
     listenPort: state?.listenPort ?? config.listenPort,
+    ...(held === undefined ? {} : { mtu: traversal?.fitted(held.map).mtu ?? held.map.mtu }),
+    ...(state?.unsent === undefined ? {} : { unsent: state.unsent }),
     coordinator: {
       connected: line.connected,
       ...(line.url === undefined ? {} : { url: line.url }),

@@ -67,7 +67,7 @@ export class Traversal {
   #map: NetworkMap | undefined;
   #listenPort: number;
   #said = "";
-  #givenUp = "";
+  #wanted = "";
   #settling: readonly Millis[] = [];
   #online = false;
 
@@ -196,14 +196,21 @@ export class Traversal {
     return path === undefined || (path.endpoint === undefined && path.lostFor > GIVE_UP_MS);
   }
 
-  /** True once for each time that a search without probes becomes necessary or needless. */
-  hasGivenUp(): boolean {
+  /** The map with the MTU that the paths in use carry. */
+  fitted(map: NetworkMap): NetworkMap {
+    return { ...map, mtu: this.paths.mtu(map.mtu) };
+  }
+
+  /** True once for each time that the paths want another interface: a search without probes or its end, another MTU. */
+  wantsAnew(): boolean {
     const given = (this.#map?.peers ?? []).filter(
       ({ publicKey }) => this.paths.of(publicKey) !== undefined && this.isSearched(publicKey),
     );
-    const names = given.map(({ publicKey }) => publicKey).join();
-    const changed = names !== this.#givenUp;
-    this.#givenUp = names;
+    const told = this.#map?.mtu ?? 0;
+    const measured = this.paths.mtu(told);
+    const wants = [...(measured === told ? [] : [measured]), ...given.map(({ publicKey }) => publicKey)].join();
+    const changed = wants !== this.#wanted;
+    this.#wanted = wants;
     return changed;
   }
 

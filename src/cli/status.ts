@@ -33,11 +33,13 @@ export function describeDevice(own: AgentStatus): string {
       : `${own.exit.name} (${own.exit.state}; ${own.exit.ipv6 ? "IPv4 and IPv6" : "IPv4 only"})`;
   const head = renderTable([
     ["device", `${own.name} (${own.role}, ${own.dataPlane} WireGuard, ${own.interface})`],
+    ...(own.mtu === undefined ? [] : [["tunnel", `packets of up to ${own.mtu} bytes`]]),
     ["addresses", own.addresses.join(", ") || "none yet"],
     ["coordinator", line],
     ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
     ...(own.nat === undefined ? [] : labelled("network", [own.nat.is, own.nat.means])),
     ["exit node", exit],
+    ...labelled("not sent", describeUnsent(own.unsent)),
     ...own.warnings.map((warning) => ["warning", warning]),
   ]);
   if (own.peers.length === 0) return head;
@@ -53,6 +55,14 @@ export function describeDevice(own: AgentStatus): string {
   const table = renderTable([["PEER", "ROLE", "ADDRESS", "PATH", "HANDSHAKE", "IN", "OUT"], ...rows]);
   const ways = own.peers.flatMap(explainPeer);
   return [head, table, ...(ways.length === 0 ? [] : [renderTable(ways)])].join("\n\n");
+}
+
+/** What the data plane could not send, a line for each reason that there was. */
+function describeUnsent({ looped, refused }: NonNullable<AgentStatus["unsent"]> = { looped: 0, refused: 0 }): string[] {
+  return [
+    ...(refused === 0 ? [] : [`${refused} datagrams, which this machine refused: no route, full queue, firewall`]),
+    ...(looped === 0 ? [] : [`${looped} datagrams of the tunnel's own, which this machine's routes led back into it`]),
+  ];
 }
 
 type Peer = AgentStatus["peers"][number];

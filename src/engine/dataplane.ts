@@ -10,6 +10,7 @@ import { POLL_ARENA_BYTES, PollSet } from "../sys/poll.js";
 import { type Remote, Remotes } from "../sys/sockaddr.js";
 import { openTun, type Tun } from "../sys/tun.js";
 import { closeUdpPair, markSocket, openUdpPair, type UdpOptions, type UdpPair } from "../sys/udp.js";
+import { WholeDatagrams } from "../sys/wholedatagrams.js";
 import { Device, type Effect } from "../wireguard/device.js";
 import type { InterfaceState, WantInterface } from "../wireguard/interface.js";
 import { TYPE_TRANSPORT } from "../wireguard/messages.js";
@@ -25,6 +26,8 @@ import { VNET_HEADER_BYTES } from "./vnetheader.js";
 
 /** The longest wait. A process that exits joins this thread first, and cannot ring the bell any more then. */
 const WAIT_MAX_MS: Millis = 1_000;
+/** A wait of so long is a rest: in a stream packets follow each other faster. */
+const REST_MS: Millis = 1;
 const COPY_BYTES = PIECE_BYTES_MAX + 64;
 const ARENA_BYTES =
   READER_ARENA_BYTES +
@@ -72,6 +75,7 @@ export class DataPlane {
   readonly #remotes = new Remotes();
   readonly #writer4: DatagramWriter;
   readonly #writer6: DatagramWriter;
+  readonly #whole: WholeDatagrams;
   readonly #joiner: Joiner;
   readonly #inbound: Inbound;
   readonly #outbound: Outbound;
@@ -99,6 +103,7 @@ export class DataPlane {
     };
     this.#writer4 = new DatagramWriter(libc, arena, onRefused);
     this.#writer6 = new DatagramWriter(libc, arena, onRefused);
+    this.#whole = new WholeDatagrams(libc);
     this.#joiner = new Joiner(libc, arena, sum);
     const device = this.#device;
     const run = (effects: readonly Effect[]): void => this.#run(effects);
@@ -120,6 +125,7 @@ export class DataPlane {
       remotes: this.#remotes,
       writerFor: (remote) => this.#writerFor(remote),
       run,
+      flush: () => this.#flush(),
     });
     this.#watch();
   }
@@ -150,13 +156,18 @@ export class DataPlane {
         ...(endpoint === undefined ? {} : { endpoint: { address: endpoint.address, port: endpoint.port } }),
       })),
       warnings: [...this.#warnings, ...[...this.#missing].map((offload) => OFFLOADS[offload])],
+      unsent: { looped: this.#outbound.looped, refused: this.#writer4.refused + this.#writer6.refused },
     };
   }
 
-  /** Sends a datagram that is none of WireGuard's from its port. */
-  sendProbe(to: Endpoint, datagram: Uint8Array): void {
+  /** Sends a datagram that is none of WireGuard's from its port; a `whole` one in one piece or not at all. */
+  sendProbe(to: Endpoint, datagram: Uint8Array, whole: boolean): void {
     const remote = this.#remotes.of(to);
     const writer = this.#writerFor(remote);
+    if (whole) {
+      if (writer.fd !== undefined) this.#whole.send(writer.fd, to, datagram);
+      return;
+    }
     writer.add(remote, datagram);
     writer.flush();
   }
@@ -165,18 +176,23 @@ export class DataPlane {
   turn(): boolean {
     const { clock } = this.#parts;
     const deadline = this.#device.deadline;
-    const wait = deadline === undefined ? WAIT_MAX_MS : Math.ceil(deadline - clock.now());
+    const before = clock.now();
+    const wait = deadline === undefined ? WAIT_MAX_MS : Math.ceil(deadline - before);
     this.#poll.wait(Math.min(Math.max(wait, 0), WAIT_MAX_MS));
     const open = this.#open;
     if (open !== undefined) {
       if (this.#poll.broken(TUN))
         throw new Failure("tun-gone", `the interface ${open.want.name} was removed by somebody else`);
       const now = clock.now();
+      const rested = now - before >= REST_MS;
       const { ip4, ip6 } = open.udp;
-      if (ip4 !== undefined && (this.#poll.ready(IP4) || this.#poll.broken(IP4))) this.#inbound.receive(ip4.fd, now);
-      if (ip6 !== undefined && (this.#poll.ready(IP6) || this.#poll.broken(IP6))) this.#inbound.receive(ip6.fd, now);
-      if (this.#poll.ready(TUN)) this.#outbound.read(open.tun.fd, now);
-      this.#run(this.#device.tick(clock.now()));
+      const by4 = ip4 !== undefined && (this.#poll.ready(IP4) || this.#poll.broken(IP4));
+      const by6 = ip6 !== undefined && (this.#poll.ready(IP6) || this.#poll.broken(IP6));
+      if (by4) this.#inbound.receive(ip4.fd, now);
+      if (by6) this.#inbound.receive(ip6.fd, now);
+      // This machine's own answer to what came in is there as soon as it was written.
+      if (this.#poll.ready(TUN) || (rested && (by4 || by6))) this.#outbound.read(open.tun.fd, now, rested);
+      this.#run(this.#device.tick(now));
       this.#flush();
       this.#ciphers.aead.forget();
     }

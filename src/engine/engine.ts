@@ -36,7 +36,7 @@ export function openEngine(parts: EngineParts): Engine {
 export class Engine implements Backend {
   readonly kind = "userspace";
   readonly probes: Probes = {
-    send: (to, datagram) => this.#thread?.probe({ do: "probe", to, datagram }),
+    send: (to, datagram, whole = false) => this.#thread?.probe({ do: "probe", to, datagram, whole }),
     onReceive: undefined,
   };
   readonly #parts: EngineParts;

@@ -1,7 +1,7 @@
 import { type Arena, putAddress } from "../sys/arena.js";
 import type { Libc } from "../sys/libc.js";
 import { PROTOCOL_TCP, PROTOCOL_UDP, pseudoSum, type Sum, writeIp4Checksum } from "./checksums.js";
-import { GSO_TCP4, GSO_TCP6, GSO_UDP, VNET_HEADER_BYTES, writeVnetHeader } from "./vnetheader.js";
+import { clearVnetHeader, GSO_TCP4, GSO_TCP6, GSO_UDP, VNET_HEADER_BYTES, writeVnetHeader } from "./vnetheader.js";
 
 /**
  * Hands packets to the TUN device, those of one flow that follow each other as one piece (the reverse of Cutter):
@@ -249,9 +249,9 @@ export class Joiner {
 
   /** A full queue, or an interface that is down, loses the packet, as any network does. */
   #write(at: number, length: number): void {
-    const { bytes, base } = this.#arena;
+    const { view, base } = this.#arena;
     const from = at - VNET_HEADER_BYTES;
-    bytes.fill(0, from, at);
+    clearVnetHeader(view, from);
     if (this.fd !== undefined) this.#libc.write(this.fd, base + from, VNET_HEADER_BYTES + length);
   }
 

@@ -11,7 +11,12 @@ export type Request =
   | { readonly id: number; readonly do: "point"; readonly publicKey: Key; readonly endpoint: Endpoint }
   | { readonly id: number; readonly do: "close" };
 
-export type ProbeOut = { readonly do: "probe"; readonly to: Endpoint; readonly datagram: Uint8Array };
+export type ProbeOut = {
+  readonly do: "probe";
+  readonly to: Endpoint;
+  readonly datagram: Uint8Array;
+  readonly whole: boolean;
+};
 
 export type Reply =
   | { readonly id: number; readonly state?: InterfaceState }

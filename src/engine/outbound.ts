@@ -30,6 +30,8 @@ export type OutboundParts = {
   /** The writer for a remote's family. */
   writerFor(remote: Remote): DatagramWriter;
   run(effects: readonly Effect[]): void;
+  /** Sends what the writers hold. */
+  flush(): void;
 };
 
 /** From the TUN device to the sockets: packets are cut, sealed where they will be sent from, and sent in runs. */
@@ -51,19 +53,22 @@ export class Outbound {
     this.#scratch = parts.arena.take(PIECE_BYTES_MAX);
   }
 
-  /** Reads until nothing waits, or enough was done for one turn. */
-  read(tunFd: number, now: Millis): void {
+  /**
+   * Reads until nothing waits, or enough was done for one turn. `rested`: nothing came for a while, so the first is
+   * probably alone, and does not wait until it is known.
+   */
+  read(tunFd: number, now: Millis, rested: boolean): void {
     const { libc, arena } = this.#parts;
     for (let packets = 0; packets < PACKETS_MAX; ) {
       const length = libc.read(tunFd, arena.base + this.#piece, PIECE_BYTES_MAX) - VNET_HEADER_BYTES;
       if (length <= 0) return;
-      packets += this.#send(this.#piece + VNET_HEADER_BYTES, length, now);
+      packets += this.#send(this.#piece + VNET_HEADER_BYTES, length, now, rested && packets === 0);
     }
   }
 
-  /** Sends the piece; returns how many packets it was. */
-  #send(at: number, length: number, now: Millis): number {
-    const { arena, device, remotes, run } = this.#parts;
+  /** Seals the piece, and sends it `atOnce`; returns how many packets it was. */
+  #send(at: number, length: number, now: Millis, atOnce: boolean): number {
+    const { arena, device, remotes, run, flush } = this.#parts;
     if (!this.#cutter.take(this.#piece, at, length)) {
       device.counters.packetMalformed++;
       return 1;
@@ -81,7 +86,9 @@ export class Outbound {
       this.looped++;
       return count;
     }
-    run(device.sealed(peer, keypair, this.#seal(keypair, remote, ecnOf(arena.bytes, at)), now));
+    const sent = this.#seal(keypair, remote, ecnOf(arena.bytes, at));
+    if (atOnce) flush();
+    run(device.sealed(peer, keypair, sent, now));
     return count;
   }
 
@@ -102,7 +109,7 @@ export class Outbound {
         const length = cutter.write(i, plain);
         // §5.4.6: padded, but not past the tunnel's MTU.
         const padded = Math.min((length + PADDING_BYTES - 1) & -PADDING_BYTES, Math.max(length, this.mtu));
-        if (padded > length) bytes.fill(0, plain + length, plain + padded);
+        for (let j = length; j < padded; j++) bytes[plain + j] = 0;
         view.setUint32(message, TYPE_TRANSPORT, true);
         view.setUint32(message + 4, keypair.remoteIndex, true);
         view.setUint32(message + 8, keypair.counterLow, true);

@@ -12,6 +12,13 @@ export const GSO_TCP4 = 1;
 export const GSO_TCP6 = 4;
 export const GSO_UDP = 5;
 
+/** Of a packet that is whole, checksum and all. */
+export function clearVnetHeader(view: DataView, at: number): void {
+  view.setUint32(at, 0);
+  view.setUint32(at + 4, 0);
+  view.setUint16(at + 8, 0);
+}
+
 export function writeVnetHeader(
   view: DataView,
   at: number,

@@ -109,6 +109,8 @@ export class DatagramReader {
 
 /** Datagrams of one size to one receiver, back to back in the region; only the last may be shorter. */
 type Run = { remote: Remote | undefined; trafficClass: number; at: number; bytes: number; each: number; count: number };
+/** What stands in a table's entry beside the place and length of the bytes. */
+type Laid = { remote: Remote | undefined; source: Uint8Array | undefined; trafficClass: number; each: number };
 
 /** Collects datagrams for one socket and sends them in one call: when SEND_BATCH runs are there, or on flush(). */
 export class DatagramWriter {
@@ -123,6 +125,7 @@ export class DatagramWriter {
   readonly #table: Table;
   readonly #region: number;
   readonly #runs: Run[];
+  readonly #laid: Laid[];
   readonly #onSegmentsRefused: () => void;
   #count = 0;
   #used = 0;
@@ -142,6 +145,7 @@ export class DatagramWriter {
       each: 0,
       count: 0,
     }));
+    this.#laid = this.#runs.map(() => ({ remote: undefined, source: undefined, trafficClass: 0, each: 0 }));
   }
 
   /** Where the next datagrams, of at most `length` bytes together, are to be written back to back. */
@@ -219,11 +223,21 @@ export class DatagramWriter {
     const vector = this.#table.vectors + i * IOVEC_BYTES;
     putAddress(this.#arena, vector, base + run.at);
     view.setUint32(vector + 8, run.bytes, true);
-    bytes.set(run.remote.sockaddr, this.#table.names + i * NAME_BYTES);
-    view.setUint32(header + 8, run.remote.sockaddr.length, true);
-    const control = this.#table.controls + i * CONTROL_BYTES;
     const each = run.count > 1 ? run.each : 0;
-    view.setUint32(header + 40, writeControl(this.#arena, control, run.remote, run.trafficClass, each), true);
+    const { remote, trafficClass } = run;
+    const laid = this.#laid[i];
+    if (laid === undefined) return;
+    // The kernel only reads it, and what goes where the one before went says the same.
+    if (laid.remote === remote && laid.source === remote.source)
+      if (laid.trafficClass === trafficClass && laid.each === each) return;
+    bytes.set(remote.sockaddr, this.#table.names + i * NAME_BYTES);
+    view.setUint32(header + 8, remote.sockaddr.length, true);
+    const control = this.#table.controls + i * CONTROL_BYTES;
+    view.setUint32(header + 40, writeControl(this.#arena, control, remote, trafficClass, each), true);
+    laid.remote = remote;
+    laid.source = remote.source;
+    laid.trafficClass = trafficClass;
+    laid.each = each;
   }
 
   /**

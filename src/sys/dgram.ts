@@ -6,8 +6,11 @@ import { type Family, familyOf, type Ip, parseIp } from "../kit/ip.js";
 /** One UDP port on both families, for few datagrams; the packet engine has sockets of its own in udp.ts. */
 export interface DatagramSocket {
   readonly port: number;
-  /** Lost, as datagrams may be, without a route or with SEND_QUEUE_BYTES_MAX waiting. */
-  send(to: Endpoint, datagram: Uint8Array): void;
+  /**
+   * Lost, as datagrams may be, without a route or with SEND_QUEUE_BYTES_MAX waiting. A `whole` one, which nobody may
+   * cut, is lost as well but on a socket of openProbeSocket().
+   */
+  send(to: Endpoint, datagram: Uint8Array, whole?: boolean): void;
   /** The one listener; undefined drops what comes in. */
   onReceive: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;
   close(): void;
@@ -30,12 +33,22 @@ export async function openDatagramSocket(port: number, address?: Ip): Promise<Da
       })
     : undefined;
   if (ip4 === undefined && ip6 === undefined) throw new Failure("no-udp", "this machine speaks neither IPv4 nor IPv6");
+  return joined(ip4, ip6, () => undefined);
+}
+
+/** Sockets of both families on one port as one. */
+export function joined(
+  ip4: Socket | undefined,
+  ip6: Socket | undefined,
+  sendWhole: (to: Endpoint, datagram: Uint8Array) => void,
+): DatagramSocket {
   const socket: DatagramSocket = {
-    port: port === 0 ? ((ip4 ?? ip6)?.address().port ?? 0) : port,
+    port: (ip4 ?? ip6)?.address().port ?? 0,
     onReceive: undefined,
-    send(to, datagram) {
+    send(to, datagram, whole = false) {
       const out = familyOf(to.address) === 4 ? ip4 : ip6;
       if (out === undefined || out.getSendQueueSize() > SEND_QUEUE_BYTES_MAX) return;
+      if (whole) return sendWhole(to, datagram);
       // Without a callback an unreachable network would be an event of the socket's.
       out.send(datagram, to.port, to.address, () => undefined);
     },

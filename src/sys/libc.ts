@@ -26,6 +26,7 @@ export interface Libc {
   setsockopt(fd: number, level: number, option: number, at: Address, length: number): number;
   recvmmsg(fd: number, at: Address, count: number, flags: number, timeout: Address): number;
   sendmmsg(fd: number, at: Address, count: number, flags: number): number;
+  sendto(fd: number, at: Address, length: number, flags: number, to: Address, toLength: number): number;
 }
 
 /** Numbers of <asm-generic/*.h>, the same on x86-64 and arm64. */
@@ -69,6 +70,7 @@ export function loadLibc(): Libc {
     setsockopt: c.func("setsockopt", "int", ["int", "int", "int", "uintptr_t", "uint"]),
     recvmmsg: c.func("recvmmsg", "int", ["int", "uintptr_t", "uint", "int", "uintptr_t"]),
     sendmmsg: c.func("sendmmsg", "int", ["int", "uintptr_t", "uint", "int"]),
+    sendto: c.func("sendto", "int64", ["int", "uintptr_t", "size_t", "int", "uintptr_t", "uint"]),
   };
 }
 

@@ -30,6 +30,16 @@ export type InterfaceState = {
   readonly peers: readonly PeerState[];
   /** Missing offloads and the like, in words for `status`. */
   readonly warnings: readonly string[];
+  /** Where the data plane counts them. */
+  readonly unsent?: Unsent;
+};
+
+/** What did not leave this machine since the interface was made. */
+export type Unsent = {
+  /** The tunnel's own datagrams, which the machine's routes led back into it: sealed again, they would never end. */
+  readonly looped: number;
+  /** Datagrams the machine refused: no route, a full queue, a firewall. */
+  readonly refused: number;
 };
 
 export type PeerState = {
@@ -57,8 +67,11 @@ export interface Backend {
 
 /** Whatever arrives on the port and datagramKind() calls a probe or STUN goes to `onReceive`, not to WireGuard. */
 export interface Probes {
-  /** Sent from the interface's port; lost, as datagrams may be, without an interface or a route. */
-  send(to: Endpoint, datagram: Uint8Array): void;
+  /**
+   * Sent from the interface's port; lost, as datagrams may be, without an interface or a route. A `whole` one is cut
+   * neither here nor on the way: where it does not fit it is lost, and so it measures the path (RFC 8899 §4.1).
+   */
+  send(to: Endpoint, datagram: Uint8Array, whole?: boolean): void;
   /** The one listener; undefined drops them. */
   onReceive: ((datagram: Uint8Array, from: Endpoint) => void) | undefined;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  FOLLOW_EVERY_MS,
   KernelWireGuard,
   keptEndpoints,
   parseDump,
@@ -89,6 +90,11 @@ test("a dump is read strictly, and holds no key but the peers' public ones after
     assert.throws(() => parseDump("exn0", broken, 0), { code: "wireguard-dump" });
 });
 
+test("a peer heard from a link-local address is told without the interface behind it", () => {
+  const dump = DUMP.replace("198.51.100.9:40000", "[fe80::5054:ff:fe12:3456%wlp0s20f3]:40000");
+  assert.deepEqual(parseDump("exn0", dump, 0).peers[0]?.endpoint, parseEndpoint("[fe80::5054:ff:fe12:3456]:40000"));
+});
+
 test("an endpoint is written when it is new, not when the peer may have moved since", () => {
   const state = parseDump("exn0", DUMP, 1_700_000_010_000);
   assert.deepEqual([...keptEndpoints(want, want, state)], [key(2)], "unchanged");
@@ -99,18 +105,28 @@ test("an endpoint is written when it is new, not when the peer may have moved si
   assert.deepEqual([...keptEndpoints(want, undefined, undefined)], []);
 });
 
+const THERE = parseEndpoint("203.0.113.7:51820");
+const DUMMY = new Uint8Array(16);
+
 /** A machine with at most one WireGuard interface, which keeps what it was given. */
 class FakeMachine implements Exec {
   links: string[] = [];
   config = "";
   configured = 0;
+  tables = 0;
+  onTable = (): void => undefined;
   async run(argv: readonly string[], options: { input?: string | Uint8Array } = {}) {
     const line = argv.join(" ");
     const name = argv.at(-1) ?? "";
     const none = { exitCode: 1, stdout: "", stderr: "Unable to access interface: No such device\n" };
     const done = { exitCode: 0, stdout: "", stderr: "" };
     if (line.startsWith("wg show")) return this.links.includes(argv[2] ?? "") ? { ...done, stdout: DUMP } : none;
-    if (line.startsWith("ip link add")) this.links.push(argv[4] ?? "");
+    if (line.startsWith("nft list table")) return none;
+    if (line === "nft -f -") {
+      this.onTable();
+      this.tables++;
+    } else if (line.startsWith("ip link add")) this.links.push(argv[4] ?? "");
+    else if (line === `ip link set dev ${argv[4]} up`) assert.ok(this.links.includes(argv[4] ?? ""));
     else if (line.startsWith("ip link delete")) this.links = this.links.filter((link) => link !== name);
     else if (argv[0] === "sh") {
       this.config = String(options.input);
@@ -135,6 +151,37 @@ test("set makes the interface once, and an equal value touches nothing", async (
   assert.deepEqual(machine.links, []);
   await backend.set(want);
   assert.deepEqual(machine.links, ["exn0"], "and it comes back after close");
+});
+
+test("a port of the kernel's choice is kept when something else changes", async () => {
+  const machine = new FakeMachine();
+  const backend = new KernelWireGuard(machine, "exn0", { wall: () => 1_700_000_010_000 });
+  const anyPort = { ...want, listenPort: 0 };
+  await backend.set(anyPort);
+  assert.equal(machine.config, renderSyncConfig(anyPort));
+  await backend.set({ ...anyPort, fwmark: 7 });
+  assert.equal(machine.config, renderSyncConfig({ ...want, fwmark: 7 }, new Set([key(2)])));
+});
+
+test("the table of probes is there before anything is sent, and again half a minute after somebody took it away", async () => {
+  const machine = new FakeMachine();
+  let now = 1_700_000_010_000;
+  let sent = 0;
+  const socket = { port: 51_821, onReceive: undefined, send: () => void sent++, close: () => undefined };
+  const backend = new KernelWireGuard(machine, "exn0", { wall: () => now }, async () => socket);
+  const untold = backend.set(want);
+  machine.onTable = () => backend.probes?.send(THERE, DUMMY);
+  await untold;
+  assert.equal(sent, 0, "nothing is sent from the socket's own port");
+  backend.probes?.send(THERE, DUMMY);
+  assert.equal(sent, 1);
+  await backend.state();
+  assert.equal(machine.tables, 1);
+  now += FOLLOW_EVERY_MS;
+  await backend.state();
+  await backend.state();
+  assert.equal(machine.tables, 2);
+  await backend.close();
 });
 
 test("the probe agrees with the machine it runs on, and leaves nothing", async () => {

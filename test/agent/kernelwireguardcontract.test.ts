@@ -1,6 +1,6 @@
 import { KernelWireGuard } from "../../src/agent/kernelwireguard.js";
 import { systemClock } from "../../src/sys/clock.js";
-import { openDatagramSocket } from "../../src/sys/dgram.js";
+import { openProbeSocket } from "../../src/sys/probesocket.js";
 import { type Bench, backendContract } from "../engine/backendcontract.js";
 import { insidePlace } from "../engine/insideplace.js";
 import { startWireguardGo } from "../engine/places.js";
@@ -12,7 +12,7 @@ const bench = (prefix: string): Bench => ({
   prefix,
   open: async (place, device) => {
     await startWireguardGo(place, device);
-    const openSocket = (port: number) => insidePlace(place, () => openDatagramSocket(port));
+    const openSocket = (port: number) => insidePlace(place, () => openProbeSocket(port));
     return new KernelWireGuard(place.exec, device, systemClock, openSocket);
   },
 });

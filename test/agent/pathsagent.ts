@@ -13,6 +13,7 @@ import { localFiles } from "../../src/sys/files.js";
 import { jsonLog } from "../../src/sys/log.js";
 import { readNetInfo } from "../../src/sys/netinfo.js";
 import { plainHttp } from "../../src/sys/plainhttp.js";
+import { openProbeSocket } from "../../src/sys/probesocket.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { lookUp } from "../../src/sys/resolve.js";
 import { dialStream } from "../../src/sys/streamdial.js";
@@ -48,7 +49,7 @@ const agent = new Agent(
     probeKernel: async () => false,
     openBackend: async (kind, onFailed) =>
       kind === "kernel"
-        ? new KernelWireGuard(localExec, config.interface, systemClock, openDatagramSocket)
+        ? new KernelWireGuard(localExec, config.interface, systemClock, openProbeSocket)
         : new Engine({ workerUrl: new URL("../engine/enginehere.js", import.meta.url), onFailed }),
     ready: () => process.stdout.write("ready\n"),
   },

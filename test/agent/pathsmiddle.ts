@@ -49,7 +49,7 @@ async function openRelay(address: string, number: number): Promise<MapRelay> {
     },
   });
   serveStun(
-    await openDatagramSocket(3_478, parseIp(address)),
+    [await openDatagramSocket(3_478, parseIp(address))],
     (datagram, from) => {
       const request = decodeStunRequest(datagram);
       return request === undefined ? undefined : encodeStunResponse(request, from);

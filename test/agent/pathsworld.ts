@@ -32,16 +32,21 @@ export class PathsWorld {
   readonly sides: Record<"a" | "b", { readonly home: Place; readonly router: Place }>;
   readonly #prefix: string;
   readonly #wan: string;
+  readonly #kernel: "stand-in" | "own";
   readonly #children: ChildProcess[] = [];
   #coordinatorKey = "";
   #folder = "";
   /** An agent that is started again finds what it left. */
   readonly #folders = new Map<string, string>();
 
-  /** `wan`: the first three numbers of the routers' public addresses. */
-  constructor(prefix: string, wan = "198.51.100") {
+  /**
+   * `wan`: the first three numbers of the routers' public addresses; `kernel`: whether what kernel mode finds is
+   * this kernel's own WireGuard or, as not every machine has it, wireguard-go in its place.
+   */
+  constructor(prefix: string, wan = "198.51.100", kernel: "stand-in" | "own" = "stand-in") {
     this.#prefix = prefix;
     this.#wan = wan;
+    this.#kernel = kernel;
     this.middle = placeOf(`${prefix}n`);
     const side = (name: string) => ({ home: placeOf(`${prefix}${name}`), router: placeOf(`${prefix}r${name}`) });
     this.sides = { a: side("a"), b: side("b") };
@@ -117,10 +122,12 @@ table ip nat {
     const folder = this.#folders.get(name) ?? (await mkdtemp(join(this.#folder, `${name}-`)));
     this.#folders.set(name, folder);
     await chown(folder, USER, USER);
-    // Instead of the kernel's, which not every machine has: `wg` speaks to it the same way, as root.
-    const isKernel = full.dataPlane === "kernel";
-    if (isKernel) this.#children.push(await startWireguardGo(home, full.interface));
-    const child = this.#spawn(home, "pathsagent.js", [folder, JSON.stringify(full)], isKernel ? [] : AS_USER);
+    // `wg` speaks to wireguard-go as to the kernel, but as root.
+    const isStandIn = full.dataPlane === "kernel" && this.#kernel === "stand-in";
+    // An exit node's outlives its agent, as the kernel's does.
+    const isThere = (await home.exec.run(["ip", "link", "show", "dev", full.interface])).exitCode === 0;
+    if (isStandIn && !isThere) this.#children.push(await startWireguardGo(home, full.interface));
+    const child = this.#spawn(home, "pathsagent.js", [folder, JSON.stringify(full)], isStandIn ? [] : AS_USER);
     const agent = new PlacedAgent(home, child);
     await agent.ready;
     return agent;

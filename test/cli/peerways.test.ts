@@ -139,6 +139,13 @@ test("a direct path is shown also of a peer that the coordinator has not heard o
   assert.match(told({ ...direct, online: false }), /direct, 12\.3 ms/);
 });
 
+test("what could not be sent is shown with its reason, and nothing is shown while there is none", () => {
+  const shown = (looped: number, refused: number): string => describeDevice({ ...own, unsent: { looped, refused } });
+  assert.match(shown(0, 7), /^not sent +7 datagrams, which this machine refused/m);
+  assert.match(shown(3, 0), /^not sent +3 datagrams of the tunnel's own/m);
+  assert.doesNotMatch(shown(0, 0), /not sent/);
+});
+
 test("two peers with direct IPv6 paths and long names fit into 100 columns", () => {
   const { name, ...rest } = peer;
   const long = {

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { Engine, openEngine } from "../../src/engine/engine.js";
 import type { Failure } from "../../src/kit/failure.js";
+import { parseIp } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
 import { ERRNO } from "../../src/sys/libc.js";
 import { tunFailure } from "../../src/sys/tun.js";
@@ -82,6 +83,18 @@ test("a name that is taken by another interface is a failure", async () => {
   const engine = new Engine({ workerUrl: threadIn(place.name) });
   await assert.rejects(engine.set({ ...want, name: "wire" }), { code: "tun-name-taken" });
   await assert.rejects(engine.set({ ...want, name: "sixteen-letters-" }), { code: "interface-name" });
+});
+
+test("what the machine refuses to send is counted", async () => {
+  const engine = new Engine({ workerUrl: threadIn(place.name) });
+  const far = { address: parseIp("192.0.2.1"), port: 9 };
+  await engine.set(want);
+  assert.deepEqual((await engine.state()).unsent, { looped: 0, refused: 0 });
+  engine.probes.send(far, new Uint8Array(98));
+  assert.deepEqual((await engine.state()).unsent, { looped: 0, refused: 1 });
+  engine.probes.send(far, new Uint8Array(98), true);
+  assert.deepEqual((await engine.state()).unsent, { looped: 0, refused: 1 }, "a measurement that fails is an answer");
+  await engine.close();
 });
 
 test("datagrams that are no WireGuard message do not disturb it", async () => {

@@ -144,6 +144,25 @@ AllowedIPs = 100.64.7.1/32
       });
     }
 
+    test("what must arrive whole and does not fit the link is lost, when anything else arrives in pieces", async () => {
+      const long = (size: number) => concat(hex("45584e44"), new Uint8Array(size - 4));
+      // The smallest MTU that keeps IPv6 on the link.
+      await must(here, "ip link set wire mtu 1280");
+      try {
+        for (const { there: ip, family } of FAMILIES) {
+          const to = parseEndpoint(`${ip}:${PORT}`);
+          const fits = 1_280 - (family === "IPv4" ? 28 : 48);
+          probes.send(to, long(fits + 1), true);
+          probes.send(to, long(fits), true);
+          assert.equal((await theirs.next()).datagram.length, fits, family);
+          probes.send(to, long(fits + 2));
+          assert.equal((await theirs.next()).datagram.length, fits + 2, family);
+        }
+      } finally {
+        await must(here, "ip link set wire mtu 1500");
+      }
+    });
+
     test("WireGuard's traffic on the same ports of the same addresses is untouched", async () => {
       const before = (await receivedBytes()) ?? 0;
       const [v4] = FAMILIES;

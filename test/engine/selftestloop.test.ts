@@ -57,6 +57,7 @@ describe("a route that leads the tunnel into itself", () => {
       const before = await given();
       assert.equal(await pings(tunnel.here, THEIRS.ip4, "-W", "0.5", "-s", String(bytes)), false);
       const looped = (await given()) - before;
+      assert.ok((await tunnel.engine.state()).unsent?.looped, "what was stopped is counted");
       await must(tunnel.here, `ip route delete ${WIRE4.theirs}/32 dev ${tunnel.device}`);
       assert.ok(looped <= PACKETS_MAX, `${looped} packets`);
       assert.equal(await pings(tunnel.here, THEIRS.ip4), true, "without the route it works again");

@@ -16,6 +16,7 @@ import { Inbox } from "../engine/inbox.js";
 import { insidePlace } from "../engine/insideplace.js";
 import { makePair, must, type Place, pings, removePlaces, stop } from "../engine/places.js";
 import { kernelIn } from "./kernelbench.js";
+import { lostWhile } from "./lostwhile.js";
 import { sample, strangers } from "./sample.js";
 
 /** What only a kernel with WireGuard can show. The first tests come before anything has loaded the module. */
@@ -99,37 +100,9 @@ describe("between two kernels", () => {
 
   const handshake = () => must(here, `wg show ${device} latest-handshakes`);
 
-  /** Pings while the work is done and a little longer: the numbers of those that never came back. */
-  async function lostWhile(everySeconds: string, work: () => Promise<void>): Promise<{ came: number; lost: number[] }> {
-    const argv = ["netns", "exec", here.name, "ping", "-n", "-i", everySeconds, "-W", "5", "100.64.8.2"];
-    const ping = spawn("ip", argv, { stdio: ["ignore", "pipe", "inherit"] });
-    const came = new Set<number>();
-    let more: (() => void) | undefined;
-    createInterface({ input: ping.stdout }).on("line", (line) => {
-      const number = Number(/icmp_seq=(\d+) /.exec(line)?.[1] ?? 0);
-      if (number > 0) came.add(number);
-      if (came.size > 0) more?.();
-    });
-    const answers = async (count: number): Promise<void> => {
-      const until = came.size + count;
-      while (came.size < until)
-        await new Promise<void>((resolve) => {
-          more = resolve;
-        });
-    };
-    await answers(3);
-    await work();
-    await answers(3);
-    ping.kill("SIGKILL");
-    await once(ping, "close");
-    const last = Math.max(...came);
-    const lost = Array.from({ length: last }, (_, i) => i + 1).filter((number) => !came.has(number));
-    return { came: came.size, lost };
-  }
-
   test("the interface outlives a killed agent, and the next one adopts it: no packet is lost, the session is the same", async () => {
     const before = await handshake();
-    const { came, lost } = await lostWhile("0.1", async () => {
+    const { came, lost } = await lostWhile(here, "100.64.8.2", "0.1", async () => {
       const program = fileURLToPath(new URL("holder.js", import.meta.url));
       const first = spawn(process.execPath, [program, here.name, device], { stdio: ["ignore", "pipe", "inherit"] });
       await once(createInterface({ input: first.stdout }), "line");
@@ -146,7 +119,7 @@ describe("between two kernels", () => {
   });
 
   test("hundreds of peers are set in one go, and a change to all of them loses no packet of the one that talks", async () => {
-    const { lost } = await lostWhile("0.05", async () => {
+    const { lost } = await lostWhile(here, "100.64.8.2", "0.05", async () => {
       for (const port of [1_001, 1_002]) {
         const from = performance.now();
         await backend.set(sample(device, "left", strangers(300, port)));
@@ -184,6 +157,62 @@ describe("between two kernels", () => {
       });
     }
     assert.equal(await pings(here, "100.64.8.2"), true);
-    assert.doesNotMatch(await must(here, "cat /proc/net/nf_conntrack"), /518(20|21).*40000|40000.*518(20|21)/);
+  });
+
+  test("a firewall that lets in answers alone lets in those to probes, and WireGuard's where probes have been", async () => {
+    await must(here, "nft -f -", `flush ruleset\n${ANSWERS_ALONE}`);
+    // The table of probes went with all others: an agent sets it again with its next map.
+    await backend.set(sample(device, "left", strangers(1, 1_001)));
+    const theirs = await insidePlace(there, () => openDatagramSocket(40_001));
+    sockets.push(theirs);
+    const outside = new Inbox(theirs);
+    theirs.onReceive = outside.take;
+    const inside = new Inbox();
+    assert.ok(backend.probes !== undefined);
+    backend.probes.onReceive = inside.take;
+    const us = parseEndpoint("10.99.7.1:51820");
+    outside.send(us, utf8("EXNDnobody asked"));
+    backend.probes.send(parseEndpoint("10.99.7.2:40001"), utf8("EXNDa question"));
+    assert.deepEqual(await outside.next(), { datagram: utf8("EXNDa question"), from: us });
+    outside.send(us, utf8("EXNDthe answer"));
+    assert.deepEqual((await inside.next()).datagram, utf8("EXNDthe answer"));
+    backend.probes.send(parseEndpoint("10.99.7.2:51820"), utf8("EXNDto WireGuard's own port"));
+    assert.equal(await pings(there, "100.64.8.1"), true);
+    await must(here, "nft delete table inet desk");
+  });
+
+  test("a peer that calls from a link-local address is told, and answered", async () => {
+    const local = await must(there, "ip -6 -o address show dev wire scope link");
+    const ours = await must(here, "ip -6 -o address show dev wire scope link");
+    const address = (line: string) => /inet6 (fe80::[0-9a-f:]+)/.exec(line)?.[1] ?? "";
+    const { publicKey = "" } = sample(remote, "right").peers[0] ?? {};
+    await must(there, `wg set ${remote} peer ${publicKey} endpoint [${address(ours)}%wire]:51820`);
+    assert.equal(await pings(there, "100.64.8.1"), true);
+    const { peers, warnings } = await backend.state();
+    assert.deepEqual([peers[0]?.endpoint, warnings], [parseEndpoint(`[${address(local)}]:51820`), []]);
+    assert.equal(await pings(here, "100.64.8.2"), true);
+  });
+
+  test("a port of the kernel's choice stays the same while peers change, and probes know it", async () => {
+    const anyPort = { ...sample(device), listenPort: 0 };
+    await backend.close();
+    await backend.set(anyPort);
+    const { listenPort, warnings } = await backend.state();
+    assert.ok(listenPort > 1_023, `port ${listenPort}`);
+    assert.deepEqual(warnings, []);
+    await backend.set({ ...anyPort, peers: [...anyPort.peers, ...strangers(1, 1_001)] });
+    assert.deepEqual([(await backend.state()).listenPort, (await backend.state()).warnings], [listenPort, []]);
+    assert.match(await must(here, "nft list table inet exitnode_mux"), new RegExp(`udp dport != ${listenPort} accept`));
   });
 });
+
+/** As on many a desk. */
+const ANSWERS_ALONE = `table inet desk {
+  chain in {
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iifname { "lo", "exn-kw-a" } accept
+    meta l4proto { 1, 58 } accept
+  }
+}
+`;
