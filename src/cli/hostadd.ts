@@ -1,11 +1,12 @@
 import { Failure } from "../kit/failure.js";
-import { applyAccess, describeAccess, planAccess } from "../pve/bootstrap.js";
 import { connectPve } from "../pve/client.js";
 import type { PveHost } from "../pve/guests.js";
 import { type Https, openHttps } from "../sys/https.js";
 import { type Prompt, secretFromStdin, terminalPrompt } from "../sys/prompt.js";
 import type { Call, Outcome, Parts } from "./command.js";
-import { hostEntry, readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
+import { type HostEntry, hostEntry, readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
+import { applyBootstrap, bootstrapLines, planBootstrap } from "./hostbootstrap.js";
+import { loginToMachine } from "./machinelogin.js";
 
 /** Keeps a Proxmox host in the config once its certificate is confirmed and its login works. */
 export type HostAddWorld = {
@@ -30,19 +31,34 @@ export async function addHost(call: Call, world: HostAddWorld): Promise<Outcome>
   const name = call.args[0] ?? "";
   if (!NAME.test(name))
     throw new Failure("usage", `a host's name is small letters, digits and hyphens such as pve1, got "${name}"`);
+  const { hosts } = await readConfig(parts.files, parts.paths.config);
+  const known = Object.hasOwn(hosts, name) ? hosts[name] : undefined;
   const given = wanted(options);
-  const url = hostUrl(given.url ?? (await asked(world, "--url").text("Where is the Proxmox host?", URL_QUESTION)));
+  if (known !== undefined && given.onlyJump) return addJump(call, name, known);
+  // A host that is kept already needs no URL again, and its certificate is pinned.
+  const same = given.url === undefined ? known : undefined;
+  const url =
+    same?.url ?? hostUrl(given.url ?? (await asked(world, "--url").text("Where is the Proxmox host?", URL_QUESTION)));
   const login = given.login ?? (await askLogin(world));
-  if (given.makeToken && login.includes("!"))
-    throw new Failure("usage", "--make-token needs --user root@pam: a token cannot make tokens");
+  if (given.bootstrap && login.includes("!"))
+    throw new Failure("usage", "--bootstrap needs a user such as root@pam: a token cannot make tokens");
   checkLogin(login);
-  const fingerprint = await confirmFingerprint(call, world, name, url, given.fingerprint);
-  const secret = await secretFor(parts, world, login, options.secretStdin === true);
-  const pve = connectPve({ https: world.https, clock: parts.clock }, { url, fingerprint, login, secret, signal });
+  const fingerprint = await confirmFingerprint(call, world, name, url, given.fingerprint ?? same?.fingerprint);
+  const fromStdin = options.secretStdin === true || options.passwordStdin === true;
+  const secret = await secretFor(parts, world, login, fromStdin);
+  const secondFactor = secondFactorOf(parts, world);
+  const at = { url, fingerprint, login, secret, secondFactor, signal };
+  const pve = connectPve({ https: world.https, clock: parts.clock }, at);
   const { version } = await pve.version();
-  const pveNode = await choosePveNode(pve, world, given.pveNode);
-  const kept = given.makeToken ? await makeToken(pve, parts, pveNode, given.pool) : { login, secret };
-  const replaced = await keep(parts, name, { url, fingerprint, pveNode, login: kept.login }, kept.secret, given.pool);
+  const pveNode = await choosePveNode(pve, world, given.pveNode ?? same?.pveNode);
+  const wishedPool = given.pool ?? known?.defaults.pool;
+  const bootstrap = given.bootstrap ? await planBootstrap(pve, pveNode, wishedPool) : undefined;
+  if (bootstrap !== undefined && options.dryRun === true) return bootstrapLines(name, bootstrap);
+  const ssh = await jumpOf(call, known);
+  const kept = bootstrap === undefined ? { login, secret } : await applyBootstrap(call, world.prompt, pve, bootstrap);
+  const pool = bootstrap === undefined ? given.pool : bootstrap.pool;
+  const entry = { url, fingerprint, pveNode, login: kept.login, ...(ssh === undefined ? {} : { ssh }) };
+  const replaced = await keep(parts, name, entry, kept.secret, pool);
   return {
     value: { name, url, fingerprint, login: kept.login, pveNode, version, replaced },
     text: `${replaced ? "replaced" : "added"} ${name}: Proxmox VE ${version} at ${url}, PVE node ${pveNode}, as ${kept.login}
@@ -50,8 +66,41 @@ next: exitnode host check ${name}`,
   };
 }
 
+/** The jump host is entered before its name is kept: its key is confirmed, and ours is let in. */
+async function jumpOf(call: Call, known: HostEntry | undefined): Promise<HostEntry["ssh"]> {
+  const { sshJump, sshHostKey } = call.options;
+  if (typeof sshJump !== "string") return known?.ssh;
+  (await loginToMachine({ ...call, options: { ssh: sshJump, hostKey: sshHostKey } }, "--ssh-jump")).ssh.close();
+  return { jump: sshJump };
+}
+
+async function addJump(call: Call, name: string, known: HostEntry): Promise<Outcome> {
+  const { files, paths } = call.parts;
+  const ssh = await jumpOf(call, known);
+  const config = await readConfig(files, paths.config);
+  await writeConfig(files, paths.config, {
+    ...config,
+    hosts: { ...config.hosts, [name]: { ...known, ...(ssh === undefined ? {} : { ssh }) } },
+  });
+  const jump = ssh?.jump ?? "";
+  return {
+    value: { name, jump },
+    text: `${name}: containers that cannot be reached from here are reached through ${jump}`,
+  };
+}
+
+/** The code of the moment, from the environment or the person; it is no secret for longer than half a minute. */
+function secondFactorOf({ env }: Parts, { prompt }: HostAddWorld): (() => Promise<string>) | undefined {
+  const set = env.EXITNODE_TOTP;
+  if (set) return async () => set;
+  return prompt === undefined ? undefined : () => prompt.secret("The code of the second factor (TOTP)?");
+}
+
 const NAME = /^[a-z0-9][a-z0-9-]{0,62}$/;
 const URL_QUESTION = { example: "https://192.168.1.10:8006", check: urlProblem };
+
+/** Whoever is not named otherwise makes the token. */
+const ROOT = "root@pam";
 
 type Wanted = {
   readonly url: string | undefined;
@@ -59,7 +108,8 @@ type Wanted = {
   readonly fingerprint: string | undefined;
   readonly pveNode: string | undefined;
   readonly pool: string | undefined;
-  readonly makeToken: boolean;
+  readonly bootstrap: boolean;
+  readonly onlyJump: boolean;
 };
 
 function wanted(options: Call["options"]): Wanted {
@@ -75,14 +125,17 @@ function wanted(options: Call["options"]): Wanted {
   if (user?.includes("!"))
     throw new Failure("usage", `expected --user user@realm, got the token "${user}": use --token`);
   const login = token ?? user;
-  const makeToken = options.makeToken === true;
+  const bootstrap = options.bootstrap === true;
+  if (options.dryRun === true && !bootstrap) throw new Failure("usage", "--dry-run is there with --bootstrap");
+  const url = text("url");
   return {
-    url: text("url"),
-    login,
+    url,
+    login: login ?? (bootstrap ? ROOT : undefined),
     fingerprint: text("fingerprint"),
     pveNode: text("pveNode"),
     pool: text("pool"),
-    makeToken,
+    bootstrap,
+    onlyJump: text("sshJump") !== undefined && url === undefined && login === undefined && !bootstrap,
   };
 }
 
@@ -187,26 +240,11 @@ async function choosePveNode(pve: PveHost, world: HostAddWorld, given: string | 
   );
 }
 
-async function makeToken(
-  pve: PveHost,
-  parts: Parts,
-  node: string,
-  pool: string | undefined,
-): Promise<{ login: string; secret: string }> {
-  const storages = (await pve.storages(node)).filter(
-    ({ content }) => content.includes("rootdir") || content.includes("vztmpl"),
-  );
-  const bridges = await pve.bridges(node);
-  const steps = await planAccess(pve, { nodes: [node], storages: storages.map(({ id }) => id), bridges, pool });
-  const { tokenId, secret } = await applyAccess(pve, steps, (step) => parts.say(describeAccess(step)));
-  return { login: tokenId, secret };
-}
-
 /** The secret first: interrupted in between, the config names no host that cannot log in. */
 async function keep(
   { files, paths }: Parts,
   name: string,
-  entry: { url: string; fingerprint: string; pveNode: string; login: string },
+  entry: Omit<HostEntry, "defaults">,
   secret: string,
   pool: string | undefined,
 ): Promise<boolean> {

@@ -1,77 +1,96 @@
-import { asFailure, type Failure } from "../kit/failure.js";
-import type { PveHost } from "../pve/guests.js";
-import { needsForCreate, needsForDiagnosis, needsForUpgrade } from "../pve/permissions.js";
+import { asFailure, Failure } from "../kit/failure.js";
+import { ownContainers } from "../provision/observe.js";
+import { judgeExisting } from "../provision/preflight/existing.js";
+import { observeHost } from "../provision/preflight/facts.js";
+import { type Finding, fine, stops, warns } from "../provision/preflight/finding.js";
+import { judgeHost } from "../provision/preflight/judge.js";
+import { openSsh } from "../sys/ssh.js";
 import type { Call, Outcome } from "./command.js";
-import type { HostEntry } from "./config.js";
-import { type Check, type HostFacts, judgeHost, placesOf } from "./hostchecks.js";
-import { openHost } from "./hosts.js";
+import { readAppliance } from "./createparts.js";
+import { type OpenedHost, openHost } from "./hosts.js";
+import { knownMachine } from "./machinelogin.js";
 import { renderTable } from "./table.js";
 
-/** Tries what an exit node will need of a host. Exit code 1 when something blocks. */
-export async function hostCheck({ args, parts, signal }: Call): Promise<Outcome> {
-  const { name, entry, pve } = await openHost(parts, args[0] ?? "", { signal });
+/** Tries all that an exit node will need of a host, and looks at those that are there. Exit code 1 when something stops. */
+export async function hostCheck(call: Call): Promise<Outcome> {
+  const opened = await openHost(call.parts, call.args[0] ?? "", { signal: call.signal });
   try {
-    const checks = await check(entry, pve);
-    const blocked = checks.some(({ state }) => state === "blocked");
+    const findings = await checkHost(call, opened);
+    const ok = findings.every(({ severity }) => severity !== "stops");
     return {
-      value: { host: name, ok: !blocked, checks },
-      text: renderChecks(checks),
-      ...(blocked ? { exitCode: 1 } : {}),
+      value: { host: opened.name, ok, findings },
+      text: renderFindings(findings),
+      ...(ok ? {} : { exitCode: 1 }),
     };
   } finally {
-    pve.close();
+    opened.pve.close();
   }
 }
 
-export async function check(entry: HostEntry, pve: PveHost): Promise<Check[]> {
-  let facts: HostFacts;
+async function checkHost(call: Call, opened: OpenedHost): Promise<Finding[]> {
+  const { name: hostName, entry, pve } = opened;
+  const { login, pveNode, defaults } = entry;
+  const shell = entry.ssh !== undefined;
   try {
-    facts = await observe(entry, pve);
+    const guests = await pve.guests();
+    const wish = { hostName, login, pveNode, options: defaults, shell };
+    const facts = await observeHost(pve, wish, guests, () => readAppliance(call.parts));
+    return [
+      fine("connection", `${entry.url}, certificate as pinned`),
+      fine("login", login),
+      ...judgeHost(wish, facts),
+      ...(await jumpFindings(call, opened)),
+      ...(await judgeExisting(pve, hostName, await ownContainers(pve))),
+    ];
   } catch (error) {
-    return [notEvenIn(asFailure(error), entry)];
+    return [notEvenIn(asFailure(error), opened)];
   }
-  return judgeHost(entry, facts);
 }
 
-async function observe(entry: HostEntry, pve: PveHost): Promise<HostFacts> {
-  const { version } = await pve.version();
-  const nodes = await pve.nodes();
-  const node = entry.pveNode ?? nodes[0]?.name ?? "";
-  if (nodes.find(({ name }) => name === node)?.online !== true) return { version, nodes, node, inside: undefined };
-  const storages = await pve.storages(node);
-  const bridges = await pve.bridges(node);
-  const places = placesOf(entry.defaults, storages, bridges);
-  const plan = { node, ...places, vlan: entry.defaults.vlan, pool: entry.defaults.pool, upload: true };
-  const needs = { create: needsForCreate(plan), upgrade: needsForUpgrade(plan), diagnosis: needsForDiagnosis(plan) };
-  const all = [...needs.create, ...needs.upgrade, ...needs.diagnosis];
-  const held = await pve.permissions(all.map(({ path }) => path));
-  const seesTemplates = storages.some(({ id }) => id === places.templateStorage);
-  const templates = seesTemplates ? await pve.templates(node, places.templateStorage) : [];
-  const kernel = held.get(`/nodes/${node}`)?.has("Sys.Audit") ? (await pve.nodeStatus(node)).kernel : undefined;
-  return { version, nodes, node, inside: { storages, bridges, places, needs, held, templates, kernel } };
-}
+const DOORS: Readonly<Record<string, string>> = {
+  unreachable: "connection",
+  "fingerprint-mismatch": "certificate",
+  "login-refused": "login",
+};
 
-function notEvenIn(failure: Failure, entry: HostEntry): Check {
-  const name = { unreachable: "connection", "fingerprint-mismatch": "certificate", "login-refused": "login" }[
-    failure.code
-  ];
-  const fix =
+function notEvenIn(failure: Failure, { name, entry }: OpenedHost): Finding {
+  const advice =
     failure.code === "fingerprint-mismatch"
-      ? `if the certificate was renewed: exitnode host add <name> --url ${entry.url}, and compare it again`
+      ? `if the certificate was renewed: exitnode host add ${name} --url ${entry.url}, and compare it again`
       : failure.advice;
-  return { name: name ?? "host", state: "blocked", detail: failure.message, ...(fix === undefined ? {} : { fix }) };
+  return stops(DOORS[failure.code] ?? "host", failure.code, failure.message, advice === undefined ? {} : { advice });
 }
 
-const MARKS = { ok: "ok", warning: "warning", blocked: "BLOCKED" } as const;
+/** The way through the host's own sshd, where the entry names one. */
+async function jumpFindings(call: Call, { name, entry }: OpenedHost): Promise<Finding[]> {
+  if (entry.ssh === undefined) return [];
+  const { jump } = entry.ssh;
+  try {
+    (await openSsh(await knownMachine(call, jump, name), call.signal)).close();
+    return [fine("SSH jump", `${jump} lets our key in`)];
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return [
+      warns("SSH jump", error.message, {
+        why: "a container that cannot be reached from here is reached through it",
+        advice: `exitnode host add ${name} --ssh-jump ${jump}`,
+      }),
+    ];
+  }
+}
 
-function renderChecks(checks: readonly Check[]): string {
-  const table = renderTable(checks.map(({ name, state, detail }) => [name, MARKS[state], detail]));
+const MARKS = { fine: "ok", warns: "warning", stops: "STOPS" } as const;
+
+function renderFindings(findings: readonly Finding[]): string {
+  const table = renderTable(findings.map(({ name, severity, what }) => [name, MARKS[severity], what]));
   const told = new Set<string>();
-  const fixes = checks.flatMap(({ name, fix }) => {
-    // Several checks may ask for the same line: it is shown once.
-    const lines = (fix ?? "").split("\n").filter((line) => line !== "" && !told.has(line));
-    for (const line of lines) told.add(line);
-    return lines.length === 0 ? [] : [`\n${name}:`, ...lines.map((line) => `  ${line}`)];
+  const mends = findings.flatMap(({ name, why, advice }) => {
+    // Several may ask for the same line: it is shown once.
+    const lines = (advice ?? "").split("\n").filter((line) => line !== "" && !told.has(line));
+    for (const line of lines) if (line.trimStart().startsWith("pveum")) told.add(line);
+    const title = `\n${name}${why === undefined ? "" : ` (${why})`}:`;
+    const commands = lines.filter((line) => !line.endsWith(":"));
+    return commands.length === 0 ? [] : [title, ...lines.map((line) => `  ${line}`)];
   });
-  return [table, ...fixes].join("\n");
+  return [table, ...mends].join("\n");
 }

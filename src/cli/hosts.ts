@@ -1,6 +1,7 @@
 import { Failure } from "../kit/failure.js";
 import { connectPve } from "../pve/client.js";
 import type { PveHost } from "../pve/guests.js";
+import type { PveRecovery } from "../pve/recovery.js";
 import { type Https, openHttps } from "../sys/https.js";
 import type { Parts } from "./command.js";
 import { credentialsPath, type HostEntry, readConfig, readCredentials } from "./config.js";
@@ -8,7 +9,7 @@ import { credentialsPath, type HostEntry, readConfig, readCredentials } from "./
 /** The Proxmox hosts of the config, and a connection to one of them. */
 export type HostParts = Pick<Parts, "files" | "paths" | "env" | "clock">;
 
-export type OpenedHost = { readonly name: string; readonly entry: HostEntry; readonly pve: PveHost };
+export type OpenedHost = { readonly name: string; readonly entry: HostEntry; readonly pve: PveHost & PveRecovery };
 
 export async function openHost(
   parts: HostParts,

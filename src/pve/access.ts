@@ -25,6 +25,9 @@ export function accessCalls(engine: Engine): PveAccess {
     async deleteToken(user, id) {
       await engine.call("DELETE", ["access", "users", user, "token", id]);
     },
+    async createPool(poolid, comment) {
+      await engine.call("POST", ["pools"], { poolid, comment });
+    },
     acls: async () => replies.aclsReply(await api.access.acl.$get()),
     async setAcl({ path, role, kind, holder, propagate }) {
       await engine.call("PUT", ["access", "acl"], { path, roles: role, [`${kind}s`]: holder, propagate });

@@ -1,9 +1,9 @@
 import { Failure } from "../kit/failure.js";
-import type { Acl, PveAccess } from "./guests.js";
+import type { Acl, PveAccess, PveHost } from "./guests.js";
 import { bridgePath, guestPath, nodePath, ROLE_NAMES, ROLES, type RoleName, storagePath } from "./permissions.js";
 
 /**
- * With a root login, once: the roles, the user and the privilege-separated token that this program then lives with,
+ * With a root login, once: the pool, the roles, the user and the privilege-separated token that this program then lives with,
  * and the rules that let it make containers and nothing else. What is already as wanted makes no step.
  */
 export type AccessWish = {
@@ -22,13 +22,17 @@ export const ACCESS_USER = "exitnode@pve";
 export const ACCESS_TOKEN = "cli";
 
 export type AccessStep =
+  | { readonly do: "pool"; readonly pool: string }
   | { readonly do: "role"; readonly role: RoleName; readonly privs: readonly string[]; readonly exists: boolean }
   | { readonly do: "user"; readonly user: string }
   /** A token's secret is told only when it is made, so one that is already there is made anew. */
   | { readonly do: "token"; readonly user: string; readonly token: string; readonly replaces: boolean }
   | { readonly do: "acl"; readonly acl: Acl };
 
-export async function planAccess(pve: PveAccess, wish: AccessWish): Promise<AccessStep[]> {
+/** What planning asks for beyond accounts. */
+export type AccessHost = PveAccess & Pick<PveHost, "pools">;
+
+export async function planAccess(pve: AccessHost, wish: AccessWish): Promise<AccessStep[]> {
   const user = wish.user ?? ACCESS_USER;
   const token = wish.token ?? ACCESS_TOKEN;
   const roles = await pve.roles();
@@ -36,6 +40,7 @@ export async function planAccess(pve: PveAccess, wish: AccessWish): Promise<Acce
   const tokenExists = userExists && (await pve.tokens(user)).some(({ id }) => id === token);
   const acls = await pve.acls();
   const steps: AccessStep[] = [];
+  if (wish.pool !== undefined && !(await pve.pools()).includes(wish.pool)) steps.push({ do: "pool", pool: wish.pool });
   for (const role of ROLE_NAMES) {
     const has = roles.get(role);
     if (has === undefined || !ROLES[role].every((priv) => has.includes(priv)))
@@ -58,6 +63,8 @@ export async function planAccess(pve: PveAccess, wish: AccessWish): Promise<Acce
 
 export function describeAccess(step: AccessStep): string {
   switch (step.do) {
+    case "pool":
+      return `make the pool ${step.pool}, for the exit nodes' containers`;
     case "role":
       return `${step.exists ? "complete" : "make"} the role ${step.role}: ${step.privs.join(" ")}`;
     case "user":
@@ -69,6 +76,32 @@ export function describeAccess(step: AccessStep): string {
   }
 }
 
+/** The same step as somebody types it in the host's shell, as root. */
+export function accessLines(step: AccessStep): string[] {
+  switch (step.do) {
+    case "pool":
+      return [`pveum pool add ${step.pool}`];
+    case "role":
+      return [`pveum role ${step.exists ? "modify" : "add"} ${step.role} --privs "${step.privs.join(" ")}"`];
+    case "user":
+      return [`pveum user add ${step.user} --comment "${USER_COMMENT}"`];
+    case "token": {
+      const token = `${step.user} ${step.token}`;
+      return [
+        ...(step.replaces ? [`pveum user token remove ${token}`] : []),
+        `pveum user token add ${token} --privsep 1`,
+      ];
+    }
+    case "acl": {
+      const { path, role, kind, holder } = step.acl;
+      // Single quotes: a shell would take "!" as a reference to its history.
+      return [`pveum acl modify ${path} --roles ${role} --${kind}s '${holder}'`];
+    }
+  }
+}
+
+const USER_COMMENT = "exitnode: makes and looks after exit nodes";
+
 /** Runs the steps in order; interrupted, it is run again from the plan. The secret is told this once. */
 export async function applyAccess(
   pve: PveAccess,
@@ -79,11 +112,14 @@ export async function applyAccess(
   for (const step of steps) {
     onStep?.(step);
     switch (step.do) {
+      case "pool":
+        await pve.createPool(step.pool, "exitnode");
+        break;
       case "role":
         await pve.setRole(step.role, step.privs, step.exists);
         break;
       case "user":
-        await pve.createUser(step.user, "exitnode: makes and looks after exit nodes");
+        await pve.createUser(step.user, USER_COMMENT);
         break;
       case "token":
         if (step.replaces) await pve.deleteToken(step.user, step.token);
@@ -98,7 +134,7 @@ export async function applyAccess(
 }
 
 /** Plan and apply in one, for a caller that has shown nothing first. */
-export async function bootstrapAccess(pve: PveAccess, wish: AccessWish): Promise<{ tokenId: string; secret: string }> {
+export async function bootstrapAccess(pve: AccessHost, wish: AccessWish): Promise<{ tokenId: string; secret: string }> {
   return applyAccess(pve, await planAccess(pve, wish));
 }
 

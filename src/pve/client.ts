@@ -1,6 +1,7 @@
 import { proxmoxApi } from "proxmox-api";
 import { Failure } from "../kit/failure.js";
 import { accessCalls } from "./access.js";
+import { diagnosisCalls } from "./diagnosis.js";
 import { type Engine, type EngineParts, type Login, openEngine } from "./engine.js";
 import * as guestReplies from "./guestreplies.js";
 import type { PveGuests, PveHost, PveParams } from "./guests.js";
@@ -20,6 +21,7 @@ export function connectPve(parts: EngineParts, login: Login): PveHost & PveRecov
     ...guestCalls(engine),
     ...accessCalls(engine),
     ...recoveryCalls(engine),
+    ...diagnosisCalls(engine),
     version: async () => replies.versionReply(await api.version.$get()),
     nodes: async () => replies.nodesReply(await api.nodes.$get()),
     nodeStatus: async (node) => replies.nodeStatusReply(await api.nodes.$(node).status.$get()),

@@ -19,6 +19,8 @@ export interface Engine extends ApiRequestable {
   call(method: Method, path: readonly (string | number)[], params?: PveParams): Promise<unknown>;
   /** A POST with a body of its own. */
   send(path: readonly string[], contentType: string, body: readonly BodyPart[], options: SendOptions): Promise<unknown>;
+  /** How far the host's clock was ahead of ours at its last answer; undefined before the first. */
+  skewMs(): Millis | undefined;
   close(): void;
 }
 
@@ -37,6 +39,8 @@ export type Login = {
   /** `user@realm` with a password, or `user@realm!token` with the token's secret. */
   readonly login: string;
   readonly secret: string;
+  /** Asked for the code of the moment when a user logs in with a second factor (TOTP). */
+  readonly secondFactor?: (() => Promise<string>) | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -53,18 +57,22 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
   const { https, clock } = parts;
   const byToken = login.login.includes("!");
   let ticket: Ticket | undefined;
+  let skewMs: Millis | undefined;
+
+  async function askTicket(params: PveParams): Promise<TicketReply> {
+    const path = `${ROOT}/access/ticket`;
+    return ticketReply(judge("POST", path, {}, await once("POST", path, form(params), {}))).data;
+  }
 
   async function logIn(password: string): Promise<Ticket> {
-    const reply = await once("POST", `${ROOT}/access/ticket`, form({ username: login.login, password }), {});
-    const { data } = ticketReply(judge("POST", `${ROOT}/access/ticket`, {}, reply));
-    if (data.needsSecondFactor)
-      throw new Failure(
-        "second-factor-required",
-        `${login.login} logs in with a second factor, which is not possible`,
-        {
-          advice: "log in with an API token instead: exitnode host add <name> --token user@realm!id",
-        },
-      );
+    const username = login.login;
+    let data = await askTicket({ username, password });
+    if (data.needsSecondFactor) {
+      if (login.secondFactor === undefined) throw secondFactorRequired(username);
+      // The half ticket stands for the password that was right; the code takes the password's place.
+      const code = `totp:${await login.secondFactor()}`;
+      data = await askTicket({ username, password: code, "tfa-challenge": data.ticket });
+    }
     return { ticket: data.ticket, csrf: data.csrf, at: clock.now() };
   }
 
@@ -77,7 +85,7 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
     return method === "GET" ? cookie : { ...cookie, csrfpreventiontoken: ticket.csrf };
   }
 
-  function once(
+  async function once(
     method: Method,
     path: string,
     body: readonly BodyPart[] | undefined,
@@ -85,7 +93,7 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
     options: Partial<SendOptions> = {},
   ): Promise<HttpsReply> {
     const signal = options.signal ?? login.signal;
-    return https.request({
+    const reply = await https.request({
       method,
       url: new URL(path, login.url).href,
       fingerprint: login.fingerprint,
@@ -100,6 +108,9 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
       ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
       ...(options.onSent === undefined ? {} : { onSent: options.onSent }),
     });
+    const host = Date.parse(reply.date ?? "");
+    if (!Number.isNaN(host)) skewMs = host - clock.wall();
+    return reply;
   }
 
   /** The `data` of a good answer; a Failure of errors.ts for any other. */
@@ -161,8 +172,18 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
       const headers = { ...(await authorization("POST")), "content-type": contentType };
       return dataOf(judge("POST", path, {}, await settled("POST", path, once("POST", path, body, headers, options))));
     },
+    skewMs: () => skewMs,
     close: () => https.close(),
   };
+}
+
+type TicketReply = ReturnType<typeof ticketReply>["data"];
+
+function secondFactorRequired(login: string): Failure {
+  return new Failure("second-factor-required", `${login} logs in with a second factor, which is asked for once only`, {
+    advice:
+      "let it make a token once, on a terminal or with the code in EXITNODE_TOTP: exitnode host add <name> --bootstrap",
+  });
 }
 
 const METHODS: ReadonlyMap<string, Method> = new Map([

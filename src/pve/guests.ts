@@ -9,11 +9,11 @@ import type { Upid } from "./upid.js";
  * Every call throws a Failure of errors.ts. Reading calls may be repeated by the engine; each writing call is sent
  * exactly once, and one whose answer got lost throws `outcome-unknown`: look at the host before asking again.
  */
-export interface PveHost extends PveGuests, PveAccess {
+export interface PveHost extends PveGuests, PveAccess, PveDiagnosis {
   version(): Promise<{ version: string; release: string }>;
   nodes(): Promise<{ name: string; online: boolean; fingerprint: string | undefined }[]>;
   /** Kernel and manager version; needs Sys.Audit on /nodes/N. */
-  nodeStatus(node: string): Promise<{ kernel: string; pveVersion: string }>;
+  nodeStatus(node: string): Promise<{ kernel: string; pveVersion: string; rootFreeBytes?: number }>;
   /** Only the storages the login may see. */
   storages(node: string): Promise<Storage[]>;
   bridges(node: string): Promise<Bridge[]>;
@@ -84,9 +84,40 @@ export interface PveAccess {
   /** The secret is told once. */
   createToken(user: string, id: string, comment: string): Promise<{ tokenId: string; secret: string }>;
   deleteToken(user: string, id: string): Promise<void>;
+  createPool(pool: string, comment: string): Promise<void>;
   acls(): Promise<Acl[]>;
   setAcl(acl: Acl): Promise<void>;
 }
+
+/** What only a look at the host's health asks for. */
+export interface PveDiagnosis {
+  /**
+   * How far the host's clock was ahead of ours at its last answer, to about a second (RFC 9110 §6.6.1, Date); undefined
+   * before the first one.
+   */
+  skewMs(): Promise<Millis | undefined>;
+  /** What Proxmox's firewall would do with a container whose network card asks for it; needs VM.Audit. */
+  guestFirewall(node: string, vmid: number): Promise<GuestFirewall>;
+  /** Whether the firewall is on at all; needs Sys.Audit on /. */
+  firewallOn(): Promise<boolean>;
+}
+
+export type GuestFirewall = {
+  readonly on: boolean;
+  readonly policyIn: string;
+  readonly policyOut: string;
+  readonly rules: readonly FirewallRule[];
+};
+export type FirewallRule = {
+  readonly on: boolean;
+  /** "in", "out", or "group": then `action` names a security group, whose rules are not told here. */
+  readonly type: string;
+  readonly action: string;
+  readonly proto: string;
+  /** "51820", "51000:52000", "80,443", or a service's name; empty for all. */
+  readonly dport: string;
+  readonly source: string;
+};
 
 export type Storage = {
   readonly id: string;
@@ -107,6 +138,8 @@ export type Bridge = {
   readonly cidr: string | undefined;
   readonly gateway: string | undefined;
   readonly vlanAware: boolean;
+  /** The PVE node itself got its address there by DHCP. */
+  readonly byDhcp?: boolean;
 };
 
 /** path → the privileges held there; `propagates` says which of them reach below. */

@@ -28,9 +28,11 @@ export type CreateNeeds = {
 /** Our roles, one per kind of path, so that the same line may be run any number of times. */
 export const ROLES = {
   ExitnodeGuests: [
+    "Pool.Audit",
     "VM.Allocate",
     "VM.Audit",
     "VM.Backup",
+    "VM.Clone",
     "VM.Config.CPU",
     "VM.Config.Disk",
     "VM.Config.Memory",
@@ -54,10 +56,13 @@ export function bridgePath(bridge: string, vlan?: number | undefined): string {
 }
 export const nodePath = (node: string): string => `/nodes/${node}`;
 
+const READ_TEMPLATE = "read the template";
+
 export function needsForCreate(plan: CreateNeeds): Need[] {
   const guests = guestPath(plan.pool);
   const guest = (priv: string, purpose: string): Need => ({ path: guests, anyOf: [priv], purpose });
   return [
+    ...(plan.pool === undefined ? [] : [guest("Pool.Audit", "see the pool")]),
     guest("VM.Allocate", "make and remove the container"),
     guest("VM.Audit", "read the container's state"),
     guest("VM.PowerMgmt", "start and stop it"),
@@ -70,7 +75,7 @@ export function needsForCreate(plan: CreateNeeds): Need[] {
     {
       path: storagePath(plan.templateStorage),
       anyOf: plan.upload ? ["Datastore.AllocateTemplate"] : ["Datastore.Audit", "Datastore.AllocateSpace"],
-      purpose: plan.upload ? "upload the template" : "read the template",
+      purpose: plan.upload ? "upload the template" : READ_TEMPLATE,
     },
     // An upload is confirmed by listing the storage, and the create reads the template.
     ...(plan.upload
@@ -78,13 +83,28 @@ export function needsForCreate(plan: CreateNeeds): Need[] {
           {
             path: storagePath(plan.templateStorage),
             anyOf: ["Datastore.Audit", "Datastore.AllocateSpace"],
-            purpose: "read the template",
+            purpose: READ_TEMPLATE,
           },
         ]
       : []),
     { path: bridgePath(plan.bridge, plan.vlan), anyOf: ["SDN.Use"], purpose: "attach it to the bridge" },
   ];
 }
+
+/** As a create, but from a container that root prepared: a clone reads no template. */
+export function needsForClone(plan: CreateNeeds & { readonly source: number }): Need[] {
+  const path = `/vms/${plan.source}`;
+  return [
+    ...needsForCreate({ ...plan, upload: false }).filter(({ purpose }) => purpose !== READ_TEMPLATE),
+    { path, anyOf: ["VM.Audit"], purpose: "read the container to clone" },
+    { path, anyOf: ["VM.Clone"], purpose: "clone it" },
+  ];
+}
+
+/** Removing templates; no role of ours has it, since it also removes every other volume there. */
+export const needsForTemplateRemoval = (storage: string): Need[] => [
+  { path: storagePath(storage), anyOf: ["Datastore.Allocate"], purpose: "remove templates" },
+];
 
 /** Beyond the create: what a safe upgrade uses. */
 export function needsForUpgrade(plan: {
@@ -99,6 +119,43 @@ export function needsForUpgrade(plan: {
     { path: guestPath(plan.pool), anyOf: ["VM.Snapshot.Rollback", "VM.Snapshot"], purpose: "go back to it" },
     { path: guestPath(plan.pool), anyOf: ["VM.Backup"], purpose: "back up where there are no snapshots" },
   ];
+}
+
+/** What one way of keeping the state of before an upgrade takes, and going back to it. */
+export function needsForSave(
+  how: "snapshot" | "backup" | "copy",
+  plan: {
+    readonly pool?: string | undefined;
+    readonly rootStorage: string;
+    readonly backupStorage?: string | undefined;
+  },
+): Need[] {
+  const guest = (purpose: string, ...anyOf: string[]): Need => ({ path: guestPath(plan.pool), anyOf, purpose });
+  const space = (storage: string, purpose: string): Need => ({
+    path: storagePath(storage),
+    anyOf: ["Datastore.AllocateSpace"],
+    purpose,
+  });
+  switch (how) {
+    case "snapshot":
+      return [
+        guest("take a snapshot before an upgrade", "VM.Snapshot"),
+        guest("go back to it", "VM.Snapshot.Rollback", "VM.Snapshot"),
+      ];
+    case "backup":
+      return [
+        guest("back up where there are no snapshots", "VM.Backup"),
+        guest("restore the container", "VM.Allocate"),
+        space(plan.backupStorage ?? plan.rootStorage, "keep a backup"),
+        space(plan.rootStorage, "keep its disk"),
+      ];
+    case "copy":
+      return [
+        guest("copy the container before an upgrade", "VM.Clone"),
+        guest("make and remove the copy", "VM.Allocate"),
+        space(plan.rootStorage, "keep the copy's disk"),
+      ];
+  }
 }
 
 /** Useful without being needed: the kernel's version and the package list of the node. */

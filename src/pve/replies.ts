@@ -30,10 +30,13 @@ export const nodesReply = reader(
 
 export const nodeStatusReply = reader(
   "the PVE node",
-  z.object({ kversion: text, pveversion: text }).transform((status) => ({
-    kernel: /^Linux (\S+)/.exec(status.kversion)?.[1] ?? status.kversion,
-    pveVersion: status.pveversion,
-  })),
+  z
+    .object({ kversion: text, pveversion: text, rootfs: z.object({ avail: number }).nullish() })
+    .transform(({ kversion, pveversion, rootfs }) => ({
+      kernel: /^Linux (\S+)/.exec(kversion)?.[1] ?? kversion,
+      pveVersion: pveversion,
+      ...(rootfs?.avail === undefined ? {} : { rootFreeBytes: rootfs.avail }),
+    })),
 );
 
 export const storagesReply = reader(
@@ -67,7 +70,15 @@ export const bridgesReply = reader(
   "networks",
   list(
     z
-      .object({ iface: z.string(), type: text, active: flag, cidr: text, gateway: text, bridge_vlan_aware: flag })
+      .object({
+        iface: z.string(),
+        type: text,
+        active: flag,
+        cidr: text,
+        gateway: text,
+        method: text,
+        bridge_vlan_aware: flag,
+      })
       .transform((network) => network),
   ).transform((networks): Bridge[] =>
     networks
@@ -78,6 +89,7 @@ export const bridgesReply = reader(
         cidr: network.cidr || undefined,
         gateway: network.gateway || undefined,
         vlanAware: network.bridge_vlan_aware,
+        ...(network.method === "dhcp" ? { byDhcp: true } : {}),
       })),
   ),
 );

@@ -42,7 +42,13 @@ export type HttpsRequest = {
 /** A body has a known length: Content-Length is always sent, chunks never. */
 export type BodyPart = Uint8Array | { readonly path: string; readonly sizeBytes: number };
 
-export type HttpsReply = { readonly status: number; readonly reason: string; readonly body: string };
+export type HttpsReply = {
+  readonly status: number;
+  readonly reason: string;
+  readonly body: string;
+  /** The Date header as it came. */
+  readonly date?: string;
+};
 
 /** A Proxmox host delays every 401 by 3 s; a busy one takes some seconds more. */
 export const HTTPS_DEADLINE_MS: Millis = 30_000;
@@ -216,6 +222,7 @@ async function receive(incoming: IncomingMessage, bytesMax: number): Promise<Htt
     status: incoming.statusCode ?? 0,
     reason: incoming.statusMessage ?? "",
     body: Buffer.concat(chunks).toString("utf8"),
+    ...(incoming.headers.date === undefined ? {} : { date: incoming.headers.date }),
   };
 }
 

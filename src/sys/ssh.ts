@@ -13,6 +13,9 @@ export type SshTarget = {
   readonly privateKey: string;
   /** SHA256 fingerprint of its ed25519 host key, known beforehand: nothing is trusted on first use. */
   readonly hostKey: string;
+  /** Reached from there: the connection goes through this machine, which sees nothing but ciphertext. */
+  readonly via?: SshTarget;
+  readonly readyTimeoutMs?: Millis;
 };
 
 /** A machine over SSH: runs programs, takes files. One connection; the server's MaxSessions bounds what runs at once. */
@@ -27,16 +30,71 @@ const KEEPALIVE_MS: Millis = 5_000;
 const KEEPALIVES_MISSED_MAX = 4;
 
 export async function openSsh(target: SshTarget, signal?: AbortSignal): Promise<Ssh> {
-  const client = await connect(target, signal);
+  const jump = target.via === undefined ? undefined : await connect(target.via, signal).catch(jumpFailed);
+  const client = await (jump === undefined ? connect(target, signal) : connectThrough(jump, target, signal));
   const run = (argv: readonly string[], options: ExecOptions = {}): Promise<Ran> => runOver(client, argv, options);
   return {
     run,
     push: (files, stop) => pushFiles(client, { run }, files, stop),
-    close: () => client.end(),
+    close: () => {
+      client.end();
+      jump?.end();
+    },
   };
 }
 
-function connect(target: SshTarget, signal: AbortSignal | undefined): Promise<Client> {
+/** A code of its own: what is to be done about it is done at the jump host, and waiting for the target is no use. */
+function jumpFailed(error: unknown): never {
+  if (!(error instanceof Failure) || error.code === "interrupted") throw error;
+  const advice: Record<string, string> = {
+    "ssh-key-refused": "let our key in there: ssh-copy-id -f -i ssh_ed25519.pub, which is in the config folder",
+    "ssh-refused": "is sshd running there, on that port?",
+    "host-key-mismatch": "if it was installed anew, compare its key, then: exitnode host add NAME --ssh-jump TARGET",
+  };
+  throw new Failure("ssh-jump-failed", `the SSH jump host: ${error.message}`, {
+    advice: advice[error.code] ?? error.advice,
+    cause: error,
+  });
+}
+
+/** The stream is opened by the jump host (RFC 4254 §7.2, direct-tcpip); what the target shows is judged here. */
+async function connectThrough(jump: Client, target: SshTarget, signal: AbortSignal | undefined): Promise<Client> {
+  try {
+    const client = await connect(target, signal, await forwarded(jump, target));
+    client.once("close", () => jump.end());
+    return client;
+  } catch (error) {
+    jump.end();
+    throw error;
+  }
+}
+
+/** RFC 4254 §5.1: the server does not let anybody open such a channel. */
+const ADMINISTRATIVELY_PROHIBITED = 1;
+
+function forwarded(jump: Client, target: SshTarget): Promise<ClientChannel> {
+  const port = target.port ?? 22;
+  const via = target.via?.address ?? "";
+  const waitMs = target.readyTimeoutMs ?? SSH_READY_TIMEOUT_MS;
+  const fail = (code: string, why: string, advice: string, cause?: unknown): Failure =>
+    new Failure(code, `${via} does not lead to ${target.address} port ${port}: ${why}`, { advice, cause });
+  const look = `on ${via}: ssh-keyscan -t ed25519 -p ${port} ${target.address}`;
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(fail("ssh-unreachable", `no answer after ${waitMs} ms`, look)), waitMs);
+    jump.forwardOut("127.0.0.1", 0, target.address, port, (error, stream) => {
+      clearTimeout(timer);
+      if (error === undefined) return resolve(stream);
+      const reason = "reason" in error ? error.reason : undefined;
+      if (reason === ADMINISTRATIVELY_PROHIBITED)
+        reject(
+          fail("ssh-jump-refused", "its sshd forwards nothing", `on ${via}: sshd -T | grep allowtcpforwarding`, error),
+        );
+      else reject(fail(/refused/i.test(error.message) ? "ssh-refused" : "ssh-unreachable", error.message, look, error));
+    });
+  });
+}
+
+function connect(target: SshTarget, signal: AbortSignal | undefined, sock?: ClientChannel): Promise<Client> {
   const client = new ssh2.Client();
   let seen: string | undefined;
   return new Promise((resolve, reject) => {
@@ -66,7 +124,8 @@ function connect(target: SshTarget, signal: AbortSignal | undefined): Promise<Cl
         seen = sshFingerprint(blob);
         return seen === target.hostKey;
       },
-      readyTimeout: SSH_READY_TIMEOUT_MS,
+      readyTimeout: target.readyTimeoutMs ?? SSH_READY_TIMEOUT_MS,
+      ...(sock === undefined ? {} : { sock }),
       keepaliveInterval: KEEPALIVE_MS,
       keepaliveCountMax: KEEPALIVES_MISSED_MAX,
     });

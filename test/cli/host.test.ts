@@ -7,6 +7,7 @@ import { hostCheck } from "../../src/cli/hostcheck.js";
 import { hostList, hostRemove } from "../../src/cli/hostlist.js";
 import { openHost } from "../../src/cli/hosts.js";
 import { Failure } from "../../src/kit/failure.js";
+import type { Finding } from "../../src/provision/preflight/finding.js";
 import { ROLES } from "../../src/pve/permissions.js";
 import { openHttps } from "../../src/sys/https.js";
 import type { Prompt } from "../../src/sys/prompt.js";
@@ -117,7 +118,7 @@ for (const { name, options, code } of [
   { name: "no secret", options: {}, code: "secret-missing" },
   { name: "half a fingerprint", options: { fingerprint: "AA:BB" }, code: "usage" },
   { name: "plain HTTP", options: { url: "http://192.168.1.10:8006" }, code: "url-invalid" },
-  { name: "a token that is to make a token", options: { makeToken: true }, code: "usage" },
+  { name: "a token that is to make a token", options: { bootstrap: true }, code: "usage" },
 ]) {
   test(`an add with ${name} is refused as ${code}`, async () => {
     const { home, host } = await start();
@@ -170,17 +171,15 @@ test("a host's own variable goes before the file, and the general one after it",
   right.pve.close();
 });
 
-const states = (value: unknown) =>
-  Object.fromEntries(
-    (value as { checks: { name: string; state: string }[] }).checks.map(({ name, state }) => [name, state]),
-  );
+const severities = (value: unknown) =>
+  Object.fromEntries((value as { findings: Finding[] }).findings.map(({ name, severity }) => [name, severity]));
 
 test("a host with everything passes every check, in the storage and on the bridge that create would take", async () => {
   const { home, host } = await start();
   await add(home, host, { secretStdin: true });
   const outcome = await hostCheck(home.call(["pve1"]));
   assert.equal(outcome.exitCode, undefined);
-  assert.deepEqual(new Set(Object.values(states(outcome.value))), new Set(["ok"]));
+  assert.deepEqual(new Set(Object.values(severities(outcome.value))), new Set(["fine"]));
   assert.match(outcome.text, /container storage +ok +tank \(zfspool\), 55\.9 GiB free/);
   assert.match(outcome.text, /bridge +ok +vmbr0 \(198\.18\.77\.10\/24\)/);
 });
@@ -190,8 +189,8 @@ test("a bare token is told every missing privilege at once, with the lines, and 
   await add(home, host, { secretStdin: true });
   const outcome = await hostCheck(home.call(["pve1"]));
   assert.equal(outcome.exitCode, 1);
-  const { permissions, "container storage": storage, "for upgrades": upgrades, bridge } = states(outcome.value);
-  assert.deepEqual([permissions, storage, upgrades, bridge], ["blocked", "blocked", "warning", "ok"]);
+  const { permissions, "container storage": storage, "for upgrades": upgrades, bridge } = severities(outcome.value);
+  assert.deepEqual([permissions, storage, upgrades, bridge], ["stops", undefined, "warns", "fine"]);
   const lines = outcome.text.split("\n").filter((line) => line.startsWith("  pveum"));
   assert.equal(new Set(lines).size, lines.length, "no line is shown twice");
   for (const path of ["/vms", "/storage/local", "/sdn/zones/localnetwork/vmbr0", "/nodes/pve1"])
@@ -204,23 +203,27 @@ test("a bare token is told every missing privilege at once, with the lines, and 
 for (const { name, data, check } of [
   { name: "Proxmox VE 7", data: { "/version": { version: "7.4-3" } }, check: "version" },
   { name: "an offline PVE node", data: { "/nodes": [{ node: "pve1", status: "offline" }] }, check: "PVE node" },
-  { name: "no bridge", data: { "/nodes/pve1/network": [] }, check: "bridge" },
+  {
+    name: "a bridge that is down",
+    data: { "/nodes/pve1/network": [{ iface: "vmbr0", type: "bridge", active: 0 }] },
+    check: "bridge",
+  },
   {
     name: "no storage for containers",
     data: { "/nodes/pve1/storage": [{ storage: "local", content: "vztmpl", active: 1, avail: 9e9 }] },
     check: "container storage",
   },
 ]) {
-  test(`${name} blocks at "${check}"`, async () => {
+  test(`${name} stops at "${check}"`, async () => {
     const { home, host } = await start(ALL, data);
     const add1 = add(home, host, { secretStdin: true });
     await add1;
     const outcome = await hostCheck(home.call(["pve1"]));
-    assert.deepEqual([states(outcome.value)[check], outcome.exitCode], ["blocked", 1]);
+    assert.deepEqual([severities(outcome.value)[check], outcome.exitCode], ["stops", 1]);
   });
 }
 
-test("a host whose certificate changed is blocked at the certificate, and nothing is sent to it", async () => {
+test("a host whose certificate changed stops at the certificate, and nothing is sent to it", async () => {
   const { home, host } = await start();
   await add(home, host, { secretStdin: true });
   const config = join(home.folder, "config.yaml");
@@ -228,6 +231,6 @@ test("a host whose certificate changed is blocked at the certificate, and nothin
   await parts.files.write(config, readFileSync(config, "utf8").replace(host.fingerprint, `${"AA:".repeat(31)}AA`));
   const before = host.plainBytes();
   const outcome = await hostCheck(home.call(["pve1"]));
-  assert.deepEqual([states(outcome.value), outcome.exitCode], [{ certificate: "blocked" }, 1]);
+  assert.deepEqual([severities(outcome.value), outcome.exitCode], [{ certificate: "stops" }, 1]);
   assert.equal(host.plainBytes(), before);
 });

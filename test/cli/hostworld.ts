@@ -54,16 +54,22 @@ function rightsAt(rights: Rights, path: string): Record<string, number> {
   }
 }
 
+/** The host's clock: that of TestClock as it begins. */
+const HOST_WALL_MS = new TestClock().wall();
+
 /** A small Proxmox VE: one token, one node with a storage and a bridge. */
 export function smallPve(authorization: string, rights: Rights, data: Record<string, unknown> = {}) {
   return (request: Seen): Act => {
     if (request.headers.authorization !== authorization) return { status: 401, reason: "Authentication failed!" };
+    const date = new Date(HOST_WALL_MS).toUTCString();
     const path = request.path.replace("/api2/json", "");
     const asked = new URLSearchParams(request.query).get("path");
-    if (path === "/access/permissions" && asked !== null) return { data: { [asked]: rightsAt(rights, asked) } };
+    if (path === "/access/permissions" && asked !== null) return { data: { [asked]: rightsAt(rights, asked) }, date };
     const answers: Record<string, unknown> = {
       "/version": { version: "9.2.11", release: "9.2" },
       "/nodes": [{ node: "pve1", status: "online" }],
+      "/cluster/resources": [],
+      "/nodes/pve1/apt/versions": [{ Package: "pve-container", Version: "6.1.10", CurrentState: "Installed" }],
       "/nodes/pve1/status": { kversion: "Linux 6.18.4-1-pve #1 SMP", pveversion: "pve-manager/9.2.11" },
       "/nodes/pve1/network": [
         { iface: "vmbr1", type: "bridge", active: 1 },
@@ -78,6 +84,8 @@ export function smallPve(authorization: string, rights: Rights, data: Record<str
       ],
       ...data,
     };
-    return path in answers ? { data: answers[path] } : { status: 501, reason: `Method 'GET ${path}' not implemented` };
+    return path in answers
+      ? { data: answers[path], date }
+      : { status: 501, reason: `Method 'GET ${path}' not implemented` };
   };
 }

@@ -8,6 +8,7 @@ import { ROLES } from "../../src/pve/permissions.js";
 class AccessModel implements PveAccess {
   readonly roleMap = new Map<string, readonly string[]>([["PVEAdmin", ["VM.Allocate"]]]);
   readonly tokenMap = new Map<string, string[]>([["root@pam", []]]);
+  readonly poolNames: string[] = [];
   rules: Acl[] = [];
   made = 0;
 
@@ -41,6 +42,13 @@ class AccessModel implements PveAccess {
       (this.tokenMap.get(user) ?? []).filter((one) => one !== id),
     );
     this.rules = this.rules.filter(({ holder }) => holder !== `${user}!${id}`);
+  }
+  async createPool(pool: string) {
+    assert.ok(!this.poolNames.includes(pool), "create pool failed: already exists");
+    this.poolNames.push(pool);
+  }
+  async pools() {
+    return this.poolNames;
   }
   async acls() {
     return [...this.rules];

@@ -7,7 +7,7 @@ import selfsigned from "selfsigned";
 /** What the host does with one request: an answer, or the ways a connection goes wrong. */
 export type Act =
   | { readonly status: number; readonly reason?: string; readonly body?: string }
-  | { readonly data: unknown }
+  | { readonly data: unknown; readonly date?: string }
   /** The connection is reset once the whole request has arrived. */
   | "reset"
   /** Nothing is ever answered. */
@@ -54,6 +54,7 @@ export async function startFakeHost(answer: (request: Seen) => Act): Promise<Fak
         request.socket.destroy();
         return;
       }
+      if ("data" in act && act.date !== undefined) response.setHeader("date", act.date);
       const { status, reason, body } =
         "data" in act ? { status: 200, reason: "OK", body: JSON.stringify({ data: act.data }) } : act;
       response.writeHead(status, reason ?? "", { "content-type": "application/json" }).end(body ?? "");

@@ -5,8 +5,6 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { addHost } from "../../src/cli/hostadd.js";
-import { openHost } from "../../src/cli/hosts.js";
 import { hashPassword } from "../../src/lab/pve/accounts.js";
 import { readCertificate } from "../../src/lab/pve/certificate.js";
 import { lxcRuntime } from "../../src/lab/pve/lxc.js";
@@ -18,14 +16,12 @@ import type { PveHost } from "../../src/pve/guests.js";
 import { holds, missing, needsForCreate, needsForUpgrade } from "../../src/pve/permissions.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { openHttps } from "../../src/sys/https.js";
-import { makeHome } from "../cli/hostworld.js";
 
 /** The client against the lab's Proxmox API, which shares no code with it. No container is made here. */
 const folder = mkdtempSync(join(tmpdir(), "exn-pve-"));
 const PASSWORD = "correct horse";
 const WISH = { nodes: ["pve1"], storages: ["local"], bridges: [{ name: "vmbr0" }] };
 let close: () => Promise<void>;
-let at: { readonly url: string; readonly fingerprint: string };
 let connect: (login: string, secret: string) => PveHost;
 
 before(async () => {
@@ -48,7 +44,6 @@ before(async () => {
   const server = await listenPve(pve, { certificate, address: "127.0.0.1", port: 0, delayMs: 0 });
   const https = openHttps();
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  at = { url, fingerprint };
   connect = (login, secret) => connectPve({ https, clock: systemClock }, { url, fingerprint, login, secret });
   close = async () => {
     https.close();
@@ -123,25 +118,4 @@ test("what the host refuses comes back under its code", async () => {
   assert.equal(await pve.config("pve1", 101), undefined);
   await assert.rejects(pve.destroy("pve1", 101), { code: "container-unknown" });
   await assert.rejects(connect(tokenId, "wrong").version(), { code: "login-refused" });
-});
-
-test("host add --make-token keeps the token it made, and root's password nowhere", async () => {
-  const home = makeHome();
-  const world = { https: openHttps(), prompt: undefined, secretFromStdin: async () => PASSWORD };
-  const options = { ...at, user: "root@pam", makeToken: true, secretStdin: true, pool: "exits" };
-  try {
-    await addHost(home.call(["pve1"], options), world);
-    const { parts } = home.call([]);
-    const kept = await Promise.all(
-      ["config.yaml", "credentials.yaml"].map((name) => parts.files.readText(join(home.folder, name))),
-    );
-    assert.ok(kept.every((text) => text !== undefined && !text.includes(PASSWORD)));
-    const { entry, pve } = await openHost(parts, "pve1");
-    assert.equal(entry.login, "exitnode@pve!cli");
-    assert.ok((await pve.permissions(["/pool/exits"])).get("/pool/exits")?.has("VM.Allocate"));
-    pve.close();
-  } finally {
-    world.https.close();
-    home.remove();
-  }
 });

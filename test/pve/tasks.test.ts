@@ -35,6 +35,7 @@ class OneTask implements Engine {
   send(): Promise<unknown> {
     throw new Error("not asked for here");
   }
+  skewMs(): undefined {}
   close(): void {}
 }
 

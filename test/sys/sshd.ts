@@ -22,8 +22,8 @@ export type Sshd = { readonly target: SshTarget; readonly folder: string; close(
 
 const START_MAX_MS = 5_000;
 
-/** A real sshd on loopback with a configuration, host key and authorized key of its own. */
-export async function startSshd(): Promise<Sshd> {
+/** A real sshd on loopback with a configuration, host key and authorized key of its own; `more` are lines of it. */
+export async function startSshd(more: readonly string[] = [], netns?: string): Promise<Sshd> {
   const folder = await mkdtemp(join(tmpdir(), "exn-sshd-"));
   const pair = await ensureSshKey(localFiles, join(folder, "client"));
   const hostKey = join(folder, "host");
@@ -46,10 +46,12 @@ export async function startSshd(): Promise<Sshd> {
       "StrictModes no",
       "MaxSessions 4",
       "Subsystem sftp internal-sftp",
+      ...more,
     ].join("\n"),
   );
-  const sshd = spawn("/usr/sbin/sshd", ["-D", "-e", "-f", join(folder, "config")], { stdio: "ignore" });
-  await answering(port, sshd);
+  const [program = "", ...args] = [...inside(netns), "/usr/sbin/sshd", "-D", "-e", "-f", join(folder, "config")];
+  const sshd = spawn(program, args, { stdio: "ignore" });
+  await answering(port, sshd, netns);
   const target = {
     address: "127.0.0.1",
     port,
@@ -78,9 +80,38 @@ function freePort(): Promise<number> {
   });
 }
 
-async function answering(port: number, sshd: ChildProcess): Promise<void> {
+const inside = (netns: string | undefined): string[] => (netns === undefined ? [] : ["ip", "netns", "exec", netns]);
+
+/** A door on this loopback behind which a session of that sshd stands in another namespace, as inetd would open it. */
+export function openDoor(sshd: Sshd, netns: string): Promise<{ readonly port: number; close(): void }> {
+  const [program = "", ...args] = [...inside(netns), "/usr/sbin/sshd", "-i", "-f", join(sshd.folder, "config")];
+  const server = createServer({ pauseOnConnect: true }, (socket) => {
+    spawn(program, args, { stdio: [socket, socket, "ignore"] });
+    socket.destroy();
+  });
+  return new Promise((resolve) => {
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      const port = typeof address === "object" && address !== null ? address.port : 0;
+      resolve({ port, close: () => void server.close() });
+    });
+  });
+}
+
+/** Whether something listens on that loopback port of the namespace. */
+async function listens(port: number, netns: string): Promise<boolean> {
+  const probe = ["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${port}`];
+  return (await localExec.run([...inside(netns), ...probe])).exitCode === 0;
+}
+
+async function answering(port: number, sshd: ChildProcess, netns: string | undefined): Promise<void> {
   const deadline = performance.now() + START_MAX_MS;
   while (performance.now() < deadline && sshd.exitCode === null) {
+    if (netns !== undefined) {
+      if (await listens(port, netns)) return;
+      await delay(20);
+      continue;
+    }
     const open = await new Promise<boolean>((resolve) => {
       const socket = connect(port, "127.0.0.1");
       socket.once("connect", () => {
