@@ -1,5 +1,7 @@
-// How long from `exitnode create` to the first packet through the tunnel, and what the parts weigh, in the lab.
-import { execFileSync, spawnSync } from "node:child_process";
+// How long from `exitnode create` to the first packet through the tunnel, what the parts weigh, and what more hosts and
+// a slower network cost, in the lab.
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,7 +13,9 @@ const { values: options } = parseArgs({
 const rounds = Number(options.rounds);
 if (!Number.isInteger(rounds) || rounds < 1 || rounds > 20)
   throw new Error(`--rounds must be 1 to 20, got ${options.rounds}`);
-const program = join(dirname(fileURLToPath(import.meta.url)), "../dist/exitnode.js");
+const scripts = dirname(fileURLToPath(import.meta.url));
+const program = join(scripts, "../dist/exitnode.js");
+const ROUND_TRIP_MS = 10;
 const say = (line) => process.stderr.write(`${line}\n`);
 
 function exitnode(...args) {
@@ -54,7 +58,10 @@ exitnode("appliance", "upload", "--host", "lab");
 
 const create = [];
 const firstPacket = [];
+const overhead = [];
 const steps = {};
+// What the host does and what the container takes to boot: the rest of a create is ours.
+const THEIRS = ["upload-template", "create-container", "start-container", "wait-address"];
 for (let i = 0; i < rounds; i++) {
   spawnSync(process.execPath, [program, "lab", "exec", "laptop", "--", "exitnode", "down", "--forget"]);
   spawnSync(process.execPath, [program, "destroy", "home", "--host", "lab", "--yes"]);
@@ -62,6 +69,8 @@ for (let i = 0; i < rounds; i++) {
   const made = value("create", "--host", "lab", "--name", "home");
   create.push(now() - from);
   for (const { step, seconds: took } of made.steps) steps[step] = [...(steps[step] ?? []), took];
+  const theirs = made.steps.filter(({ step }) => THEIRS.includes(step)).reduce((sum, one) => sum + one.seconds, 0);
+  overhead.push(create.at(-1) - theirs);
   const { joinKey } = value("key", "create", "--role", "device");
   laptop("exitnode", "up", "--join", joinKey, "--name", "laptop");
   laptop("exitnode", "use", "home");
@@ -73,6 +82,55 @@ for (let i = 0; i < rounds; i++) {
 }
 const unchanged = [];
 for (let i = 0; i < rounds; i++) unchanged.push(seconds(() => exitnode("create", "--host", "lab", "--name", "home")));
+
+/**
+ * From a machine of the home LAN with 10 ms to the host and the container: a proxy beside the program delays, and
+ * nftables leads the program's connections to it. Everybody but the proxy's user is led.
+ */
+async function noChangeAt10ms() {
+  const inNas = ["nsenter", "--net=/run/netns/exn-nas"];
+  const { address } = value("list").exitNodes.find(({ name }) => name === "home");
+  const ways = { 18006: "198.18.77.10:8006", 10022: `${address}:22`, 10443: `${address}:443` };
+  const nobody = 65534;
+  const rules = Object.entries(ways).map(([port, target]) => {
+    const [host, targetPort] = target.split(":");
+    return `ip daddr ${host} tcp dport ${targetPort} meta skuid != ${nobody} redirect to :${port}`;
+  });
+  const table = `table ip exitnode-bench { chain out { type nat hook output priority -100; ${rules.join("; ")}; }; }`;
+  const pairs = Object.entries(ways).map(([port, target]) => `${port}=${target}`);
+  const delay = [
+    process.execPath,
+    join(scripts, "create/delay.mjs"),
+    String(ROUND_TRIP_MS / 2),
+    String(nobody),
+    ...pairs,
+  ];
+  const proxy = spawn(inNas[0], [...inNas.slice(1), ...delay], { stdio: ["ignore", "pipe", "inherit"] });
+  const nft = (text) => execFileSync(inNas[0], [...inNas.slice(1), "nft", text]);
+  try {
+    await once(proxy.stdout, "data");
+    nft(table);
+    const took = [];
+    const argv = [...inNas.slice(1), process.execPath, program, "create", "--host", "lab", "--name", "home"];
+    for (let i = 0; i < rounds; i++)
+      took.push(seconds(() => execFileSync(inNas[0], argv, { stdio: ["ignore", "pipe", "inherit"] })));
+    return median(took);
+  } finally {
+    spawnSync(inNas[0], [...inNas.slice(1), "nft", "delete table ip exitnode-bench"], { stdio: "ignore" });
+    proxy.kill("SIGKILL");
+  }
+}
+
+/** `plan --all` for twenty exit nodes on four hosts, which are one process in a network namespace of its own. */
+function plan20x4() {
+  const world = [join(scripts, "create/hosts.mjs"), join(scripts, "../build"), String(ROUND_TRIP_MS / 2)];
+  const shell = ["sh", "-c", 'ip link set lo up && exec "$0" "$@"', process.execPath];
+  const argv = ["-n", ...shell, ...world, program, String(rounds)];
+  return median(
+    JSON.parse(execFileSync("unshare", argv, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })).seconds,
+  );
+}
+
 const help = [];
 for (let i = 0; i < 10; i++) help.push(seconds(() => exitnode("--help")));
 const memory = residents();
@@ -97,6 +155,9 @@ const result = {
     unchanged: round(median(unchanged)),
     help: round(median(help), 3),
   },
+  overheadSeconds: round(median(overhead)),
+  noChangeAt10msSeconds: round(await noChangeAt10ms()),
+  plan20x4Seconds: round(plan20x4()),
   steps: Object.fromEntries(Object.entries(steps).map(([step, list]) => [step, round(median(list))])),
   residentMiB: {
     agent: Math.round(memory.agent),

@@ -5,8 +5,20 @@ const WHERE: readonly Option[] = [
   { flags: "--host <HOST>", description: "the Proxmox host, as it is called in `host list`; not needed with only one" },
 ];
 
-const WHAT: readonly Option[] = [
-  ...WHERE,
+/** For commands that make one on each of several hosts. */
+const EVERYWHERE: readonly Option[] = [
+  {
+    flags: "--host <HOST>",
+    description: "the Proxmox host; given several times, one exit node on each: --name home on pve1 is home-pve1",
+    repeatable: true,
+  },
+];
+
+const SOME: readonly Option[] = [
+  { flags: "--host <HOST>", description: "this host alone; may be repeated; default: all", repeatable: true },
+];
+
+const SHAPE: readonly Option[] = [
   { flags: "--name <NAME>", description: 'what the exit node is called; default: "home"' },
   { flags: "--pve-node <NODE>", description: "the PVE node of a cluster that gets the container" },
   { flags: "--storage <ID>", description: "the storage for its disk; default: the first with room for containers" },
@@ -33,6 +45,8 @@ const WHAT: readonly Option[] = [
   { flags: "--public-address <ADDRESS>", description: "where it is reached from outside; default: found by asking" },
 ];
 
+export const WHAT: readonly Option[] = [...WHERE, ...SHAPE];
+
 export const createCommands: readonly Command[] = [
   {
     usage: "setup",
@@ -51,15 +65,23 @@ export const createCommands: readonly Command[] = [
   },
   {
     usage: "create",
-    summary: "Make an exit node on a Proxmox host, or put right one that is there",
-    options: [...WHAT, { flags: "--dry-run", description: "only say what would be done, as `plan` does" }],
+    summary: "Make an exit node on a Proxmox host, or one on each of several; or put right what is there",
+    options: [
+      ...EVERYWHERE,
+      ...SHAPE,
+      { flags: "--dry-run", description: "only say what would be done, as `plan` does" },
+    ],
     run: async (call) => (await import("./createaction.js")).createExitNode(call),
   },
   {
     usage: "plan",
     summary: "Say what `create` would change; exit code 4 when that is anything",
-    options: WHAT,
-    run: async (call) => (await import("./createaction.js")).planExitNode(call),
+    options: [
+      ...EVERYWHERE,
+      ...SHAPE,
+      { flags: "--all", description: "every exit node there is, on the given hosts or on all" },
+    ],
+    run: async (call) => (await import("./planaction.js")).planExitNodes(call),
   },
   {
     usage: "destroy <name>",
@@ -73,7 +95,8 @@ export const createCommands: readonly Command[] = [
   },
   {
     usage: "list",
-    summary: "Show the exit nodes of every host",
+    summary: "Show the exit nodes of every host; exit code 1 when one of the hosts could not be asked",
+    options: SOME,
     run: async (call) => (await import("./listaction.js")).listExitNodes(call),
   },
   {

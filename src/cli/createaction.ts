@@ -1,37 +1,58 @@
 import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
-import { create, type Done, plan, type Wanted } from "../provision/converge.js";
+import { create } from "../provision/converge.js";
 import { coordinatorOutcome, type ExitNodeFacts, exitNodeFacts, forwardAdvice } from "../provision/outcome.js";
-import { describeStep } from "../provision/plan.js";
-import { DEFAULTS, parseOptions } from "../provision/spec.js";
+import type { Done } from "../provision/run.js";
 import { tryLock } from "../sys/lock.js";
 import type { Call, Outcome } from "./command.js";
-import { readConfig } from "./config.js";
+import { type Choice, type Made, makeOnHosts, nameOn, refuseOnlyOnce } from "./createhosts.js";
 import { openedHost, provisionParts } from "./createparts.js";
 import { stepProgress } from "./createprogress.js";
+import { wantedExitNode } from "./createwanted.js";
+import { type Answer, failuresOf, forHost, givenHosts } from "./everyhost.js";
+import { planExitNodes } from "./planaction.js";
 
-/** `create` and `plan`: the same observation and the same plan; one of them applies it. */
+/** `create`: makes it so, on one host or on several. */
 export async function createExitNode(call: Call): Promise<Outcome> {
-  if (call.options.dryRun === true) return planExitNode(call);
+  if (call.options.dryRun === true) return planExitNodes(call);
+  const hosts = givenHosts(call);
+  if (hosts.length > 1) return createOnHosts(call, hosts);
   const startedAt = call.parts.clock.now();
-  const done = await madeExitNode(call);
+  const done = await madeExitNode(hosts[0] === undefined ? call : forHost(call, hosts[0]));
   const seconds = Math.round(call.parts.clock.now() - startedAt) / 1_000;
-  const exitNode = exitNodeFacts(done.view);
-  const coordinator = coordinatorOutcome(done.view);
-  const next = "exitnode key create";
-  const value = {
-    exitNode,
-    changed: done.changed,
-    steps: done.steps,
-    seconds,
-    ...(coordinator === undefined ? {} : { coordinator }),
-    next,
+  const { text, ...made } = shownOf(done, seconds);
+  return { value: { ...made, next: NEXT }, text };
+}
+
+const NEXT = "exitnode key create";
+
+/** Exit code 1 when one failed: the others are there all the same. */
+async function createOnHosts(call: Call, hosts: readonly string[]): Promise<Outcome> {
+  refuseOnlyOnce(call, hosts);
+  const answers = await makeOnHosts(call, hosts, madeExitNode);
+  const exitNodes = answers.map((answer) => {
+    const { host } = answer;
+    if ("error" in answer) return { host, name: nameOn(call, host), error: answer.error };
+    const { text: _, ...made } = shownOf(answer.value.done, answer.value.seconds);
+    return { host, name: answer.value.name, ...made };
+  });
+  const failed = failuresOf(answers).length;
+  return {
+    value: { exitNodes, failed, next: NEXT },
+    text: answers.map((answer) => describeAnswer(call, answer)).join("\n\n"),
+    ...(failed === 0 ? {} : { exitCode: 1 }),
   };
-  return { value, text: createdText(done, exitNode, seconds, next) };
+}
+
+function describeAnswer(call: Call, answer: Answer<Made>): string {
+  if ("value" in answer) return `${answer.host}: ${shownOf(answer.value.done, answer.value.seconds).text}`;
+  const { host, error } = answer;
+  const advice = error.advice === undefined ? "" : `\n  → ${error.advice.replaceAll("\n", "\n    ")}`;
+  return `${host}: "${nameOn(call, host)}" was not made: ${error.message} [${error.code}]${advice}`;
 }
 
 /** Makes it so; for `setup` too. Two runs for one exit node would make two containers, so the second is refused. */
-export async function madeExitNode(call: Call): Promise<Done> {
+export async function madeExitNode(call: Call, choice?: Choice): Promise<Done> {
   const wanted = await wantedExitNode(call);
   const { opened, request } = await openedHost(call);
   const unlock = await tryLock(`exitnode-create-${call.parts.paths.state}-${request.hostName}-${wanted.name}`);
@@ -40,63 +61,30 @@ export async function madeExitNode(call: Call): Promise<Done> {
       advice: "wait for it to end",
     });
   try {
-    const parts = await provisionParts(call, opened, await stepProgress(call.parts));
-    return await create(parts, request, wanted);
+    const progress = choice?.progress ?? (await stepProgress(call.parts));
+    const parts = await provisionParts(call, opened, progress);
+    return await create(parts, { ...request, pveNode: choice?.pveNode ?? request.pveNode }, wanted);
   } finally {
     opened.pve.close();
     await unlock();
   }
 }
 
-export async function planExitNode(call: Call): Promise<Outcome> {
-  const wanted = await wantedExitNode(call);
-  const { opened, request } = await openedHost(call);
-  try {
-    const quiet = { step: <T>(_words: string, run: (note: () => void) => Promise<T>) => run(() => {}) };
-    const planned = await plan(await provisionParts(call, opened, quiet), request, wanted);
-    const steps = planned.steps.map((step) => ({ step: step.do, words: describeStep(step, planned.view) }));
-    const value = {
-      name: wanted.name,
-      host: request.hostName,
-      changes: steps.length > 0,
-      steps,
-      differences: planned.differences,
-    };
-    if (steps.length === 0)
-      return { value, text: `nothing to do: "${wanted.name}" on ${request.hostName} is as wanted` };
-    const lines = [
-      ...planned.differences.map((words) => `  ${words}`),
-      `create would:`,
-      ...steps.map(({ words }, i) => `  ${i + 1}. ${words}`),
-    ];
-    return { value, text: lines.join("\n"), exitCode: 4 };
-  } finally {
-    opened.pve.close();
-  }
+/** One exit node's share of the result, as value and in words. */
+function shownOf(done: Done, seconds: number) {
+  const exitNode = exitNodeFacts(done.view);
+  const coordinator = coordinatorOutcome(done.view);
+  return {
+    exitNode,
+    changed: done.changed,
+    steps: done.steps,
+    seconds,
+    ...(coordinator === undefined ? {} : { coordinator }),
+    text: createdText(done, exitNode, seconds),
+  };
 }
 
-async function wantedExitNode(call: Call): Promise<Wanted> {
-  const { name, coordinator } = call.options;
-  if (typeof coordinator === "string") await checkCoordinator(call, coordinator);
-  return { name: typeof name === "string" ? name : DEFAULTS.name, given: parseOptions(call.options) };
-}
-
-/** One coordinator per configuration: a device of two networks would need two of everything. */
-async function checkCoordinator({ parts }: Call, url: string): Promise<void> {
-  const record = (await readConfig(parts.files, parts.paths.config)).coordinator;
-  const wanted = URL.canParse(url) ? new URL(url).origin : url;
-  const known = [...(record?.urls ?? []), ...(record?.adminUrls ?? [])].map((one) => new URL(one).origin);
-  if (known.includes(wanted)) return;
-  throw new Failure(
-    "coordinator-unknown",
-    `the config knows no coordinator at ${url}; it knows: ${[...new Set(known)].join(", ") || "none"}`,
-    {
-      advice: `put it under coordinator: in ${parts.paths.config}/config.yaml, or leave --coordinator out`,
-    },
-  );
-}
-
-function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number, next: string): string {
+function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number): string {
   const size = `${exitNode.cores} core${exitNode.cores === 1 ? "" : "s"}, ${exitNode.memoryMiB} MiB, ${exitNode.dataPlane ?? "no"} data plane`;
   const where = `container ${exitNode.vmid} on ${exitNode.pveNode} at ${exitNode.address ?? "no address"} (${size})`;
   if (!done.changed) return `nothing to do: "${exitNode.name}", ${where}, is as wanted`;
@@ -106,6 +94,7 @@ function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number, next:
     `"${exitNode.name}" works: ${where}, made in ${formatDuration(seconds * 1_000)}`,
     ...(egress === "" ? [] : [`the Internet sees it as ${egress}`]),
     ...(forward === undefined ? [] : [forward]),
-    `next, for a laptop: ${next}, then there: exitnode up --join KEY && exitnode use ${exitNode.name}`,
+    ...(done.view.placement?.warnings ?? []).map(({ what }) => `warning: ${what} (see exitnode host check)`),
+    `next, for a laptop: ${NEXT}, then there: exitnode up --join KEY && exitnode use ${exitNode.name}`,
   ].join("\n");
 }

@@ -9,26 +9,32 @@ import { tryKey } from "../kit/key.js";
 import { PUSHED_FILES, readTemplates } from "../netconf/containerfiles.js";
 import type { Appliance, CoordinatorBook, HostRequest, Progress, ProvisionParts } from "../provision/parts.js";
 import type { Payload } from "../provision/payload.js";
+import { reaching } from "../provision/reach.js";
 import { openSsh } from "../sys/ssh.js";
 import { ensureSshKey } from "../sys/sshkey.js";
+import { version } from "../version.js";
 import { createdKey, deviceInfo } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Parts } from "./command.js";
 import { readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
 import { type OpenedHost, onlyHost, openHost } from "./hosts.js";
+import { knownMachine } from "./machinelogin.js";
 
 /** The world that provisioning gets from the command line. */
 export async function provisionParts(call: Call, opened: OpenedHost, progress: Progress): Promise<ProvisionParts> {
   const { files, clock, random, paths } = call.parts;
   let payload: Promise<Payload> | undefined;
   let appliance: Promise<Appliance | undefined> | undefined;
+  const through = opened.entry.ssh?.jump;
+  const jump = through === undefined ? undefined : await knownMachine(call, through, opened.name);
   return {
     host: opened.pve,
     clock,
     random,
     files,
     journalFolder: join(paths.state, "journal"),
-    openSsh,
+    openSsh: reaching(openSsh, jump, opened.name),
+    ...(jump === undefined ? {} : { hostShell: (signal) => openSsh(jump, signal) }),
     sshKey: await ensureSshKey(files, paths.config),
     sha256: (content) => createHash("sha256").update(content).digest("hex"),
     payload: () => {
@@ -42,6 +48,8 @@ export async function provisionParts(call: Call, opened: OpenedHost, progress: P
     book: coordinatorBook(call),
     progress,
     signal: call.signal,
+    tunnel: async (exit) =>
+      (await import("./upgradetunnel.js")).tryTunnel({ clock, random, signal: call.signal }, exit),
   };
 }
 
@@ -74,11 +82,11 @@ async function readPayload({ files, paths }: Parts): Promise<Payload> {
     bundles[from] = content;
     bundleSha256[from] = createHash("sha256").update(content).digest("hex");
   }
-  return { templates, bundles, bundleSha256 };
+  return { version, templates, bundles, bundleSha256 };
 }
 
 /** The newest template that was built here. A file that is not what its manifest says is refused. */
-async function readAppliance({ files, paths }: Parts): Promise<Appliance | undefined> {
+export async function readAppliance({ files, paths }: Parts): Promise<Appliance | undefined> {
   const folder = join(paths.cache, "appliance");
   const manifests = [];
   for (const name of await files.list(folder)) {

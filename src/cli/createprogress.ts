@@ -10,7 +10,14 @@ export async function stepProgress(parts: Parts): Promise<Progress> {
   return parts.interactive ? drawn() : lines(parts);
 }
 
-function lines({ say, clock }: Parts): Progress {
+/** For one of several hosts whose steps come in between each other's: lines that say which. */
+export const hostProgress = (parts: Parts, host: string): Progress =>
+  lines({ clock: parts.clock, say: (line) => parts.say(`${host}: ${line}`) });
+
+/** Shows nothing: for plans, which have no steps of their own. */
+export const noProgress: Progress = { step: (_words, run) => run(() => {}) };
+
+function lines({ say, clock }: Pick<Parts, "say" | "clock">): Progress {
   return {
     async step(words, run) {
       const startedAt = clock.now();

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { Failure } from "../kit/failure.js";
-import { readSituation } from "../lab/lab.js";
-import { observeNetwork } from "../lab/network.js";
+import { withHosts } from "../lab/hosts.js";
+import { observeLab, readSituation } from "../lab/lab.js";
 import { findPlace, insidePlace, RUN_DIR, renderWrapper, TOOL_PATH } from "../lab/places.js";
 import { topology } from "../lab/topology.js";
 import { insideVps, observeVps } from "../lab/vps.js";
@@ -14,11 +14,12 @@ export async function labExec(call: Call): Promise<Outcome> {
   const { files, env } = call.parts;
   requireMachine(call, "lab exec");
   const [name = "", ...rest] = call.args;
-  const place = findPlace(topology, name);
-  const state = await observeNetwork(files, topology);
+  const situation = await readSituation(files);
+  const place = findPlace(withHosts(topology, situation.hosts), name);
+  const state = await observeLab(files, topology);
   if (state !== "up") throw new Failure("lab-absent", `the lab is ${state}, not up`, { advice: "exitnode lab up" });
   const command = rest[0] === "--" ? rest.slice(1) : rest;
-  if (place.name === "vps" && (await readSituation(files)).vps) {
+  if (place.name === "vps" && situation.vps) {
     if (!observeVps().running)
       throw new Failure("lab-vps", "the vps is not running", { advice: "exitnode lab up --vps yes" });
     return { value: {}, text: "", exitCode: await runOnTerminal(insideVps(command), { PATH: TOOL_PATH }) };

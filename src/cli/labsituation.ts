@@ -1,7 +1,7 @@
 import { Failure } from "../kit/failure.js";
+import { HOSTS_MAX, PVE_VERSIONS } from "../lab/hosts.js";
 import { LINE_STATES, MTU, MTU_MIN } from "../lab/internet.js";
-import { reshapeLab } from "../lab/lab.js";
-import { observeNetwork } from "../lab/network.js";
+import { observeLab, reshapeLab } from "../lab/lab.js";
 import { NETWORKS, parseNatKind, SITES, type Site, type SiteSituation, type Situation } from "../lab/situation.js";
 import { topology } from "../lab/topology.js";
 import type { Call, Outcome } from "./command.js";
@@ -29,18 +29,39 @@ export function situationOptions(options: Call["options"]): Change {
     ["forward", "forward"],
     ["upnp", "homeUpnp"],
     ["vps", "vps"],
+    ["cluster", "cluster"],
   ] as const) {
     const answer = text(name);
     if (answer === undefined) continue;
     const wanted = yesOrNo(answer);
     changes.push((now) => ({ ...now, [key]: wanted }));
   }
-  return (situation) => changes.reduce((now, change) => change(now), situation);
+  const hosts = text("hosts");
+  if (hosts !== undefined) {
+    const count = numberWithin(hosts, 1, HOSTS_MAX, UP_HELP);
+    if (!Number.isInteger(count)) throw new Failure("usage", `expected a whole number, got "${hosts}"`);
+    changes.push((now) => ({ ...now, hosts: count }));
+  }
+  const version = text("pveVersion");
+  if (version !== undefined) {
+    const pveVersion = oneOf(PVE_VERSIONS, version, UP_HELP);
+    changes.push((now) => ({ ...now, pveVersion }));
+  }
+  return (situation) => {
+    const wanted = changes.reduce((now, change) => change(now), situation);
+    if (wanted.cluster && wanted.hosts === 1)
+      throw new Failure("usage", "a cluster needs two Proxmox hosts or more", {
+        advice: "exitnode lab up --hosts 2 --cluster",
+      });
+    return wanted;
+  };
 }
+
+const UP_HELP = "exitnode lab up --help";
 
 function yesOrNo(text: string): boolean {
   if (text === "yes" || text === "no") return text === "yes";
-  throw new Failure("usage", `expected yes or no, got "${text}"`, { advice: "exitnode lab up --help" });
+  throw new Failure("usage", `expected yes or no, got "${text}"`, { advice: UP_HELP });
 }
 
 const atSite =
@@ -84,7 +105,7 @@ export async function labMove(call: Call): Promise<Outcome> {
 async function change(call: Call, command: string, how: Change, value: object, told: string): Promise<Outcome> {
   requireMachine(call, command);
   return withLabLock(async () => {
-    const state = await observeNetwork(call.parts.files, topology);
+    const state = await observeLab(call.parts.files, topology);
     if (state !== "up") throw new Failure("lab-absent", `the lab is ${state}, not up`, { advice: "exitnode lab up" });
     const { changed } = await reshapeLab(labParts(call), topology, how);
     return { value: { changed, ...value }, text: `${told}${changed ? "" : "; nothing changed"}\n` };
@@ -106,6 +127,10 @@ export function describeSituation(situation: Situation): string {
     ...sites,
     ...(situation.forward ? [] : ["the home router forwards no ports"]),
     ...(situation.upnp ? ["the home router serves UPnP, NAT-PMP and PCP"] : []),
+    ...(situation.hosts === 1
+      ? []
+      : [`the home has ${situation.hosts} Proxmox hosts${situation.cluster ? ", one cluster" : ""}`]),
+    ...(situation.pveVersion === PVE_VERSIONS[0] ? [] : [`the Proxmox hosts are of release ${situation.pveVersion}`]),
     ...(situation.vps ? ["vps is a machine of its own"] : []),
     ...(situation.laptopAt === "cafe" ? [] : [`the laptop is in ${situation.laptopAt}`]),
   ]

@@ -24,9 +24,10 @@ export async function status(call: Call): Promise<Outcome> {
     lab.containers.length === 0
       ? "no containers"
       : renderTable([
-          ["CONTAINER", "NAME", "STATE", "ADDRESS"],
-          ...lab.containers.map(({ vmid, name, running, address }) => [
+          ["CONTAINER", "ON", "NAME", "STATE", "ADDRESS"],
+          ...lab.containers.map(({ host, vmid, name, running, address }) => [
             String(vmid),
+            host,
             name,
             running ? "running" : "stopped",
             address ?? "",

@@ -21,19 +21,19 @@ export async function labUp(call: Call): Promise<Outcome> {
     // First: it takes longest, and may fail.
     const order = change(await readSituation(call.parts.files)).vps ? await orderVps(call) : undefined;
     const lab = await raiseLab(labParts(call), topology, change, call.signal);
-    const { access, built, started, running, situation } = lab;
+    const { accesses, built, started, running, situation, places } = lab;
     const vps = order !== undefined && (await raiseVps(call.parts, order, call.signal));
-    const hosts = await administer(call, (administration) => withLabHosts(administration, access));
+    const hosts = await administer(call, (administration) => withLabHosts(administration, accesses));
     const changed = built || lab.reshaped || vps || started.length > 0 || hosts.length > 0;
     const took = formatDuration(call.parts.clock.now() - began);
-    const inside = `${topology.places.length} places, ${started.length + running.length} daemons`;
+    const inside = `${places.length} places, ${started.length + running.length} daemons`;
     const again = built || started.length === 0 ? "" : `; started again: ${started.join(", ")}`;
     const added = hosts.length === 0 ? "" : `; added to the config: ${hosts.join(", ")}`;
     const said = changed
       ? `the lab is up: ${inside}${again}${added} (${took})`
       : `${ALREADY}: ${inside}; nothing changed`;
     return {
-      value: { changed, built, started, running, hosts, situation, places: topology.places.map(({ name }) => name) },
+      value: { changed, built, started, running, hosts, situation, places },
       text: `${said}\n${describeSituation(situation)}${TRY}`,
     };
   });

@@ -1,11 +1,11 @@
-import { asFailure } from "../kit/failure.js";
+import type { Failure } from "../kit/failure.js";
 import { addressesOf, ownContainers } from "../provision/observe.js";
 import type { Call, Outcome } from "./command.js";
-import { readConfig } from "./config.js";
+import { askHosts, failuresOf, givenOrAllHosts, valuesOf } from "./everyhost.js";
 import { openHost } from "./hosts.js";
 import { renderTable } from "./table.js";
 
-type Listed = {
+export type Listed = {
   readonly host: string;
   readonly id: string;
   readonly name: string;
@@ -15,31 +15,39 @@ type Listed = {
   readonly address?: string;
   readonly coordinator: boolean;
 };
-type Unreached = { readonly host: string; readonly error: { readonly code: string; readonly message: string } };
+export type Unreached = { readonly host: string; readonly error: Failure };
+export type Listing = { readonly exitNodes: readonly Listed[]; readonly unreached: readonly Unreached[] };
 
-/** Every host is asked at once; one that does not answer is a line of its own and hides no other. */
+/** The exit nodes of the given hosts, or of all; exit code 1 when one of them could not be asked. */
 export async function listExitNodes(call: Call): Promise<Outcome> {
-  const { files, paths } = call.parts;
-  const hosts = Object.keys((await readConfig(files, paths.config)).hosts);
-  const answers = await Promise.all(hosts.map((host) => listHost(call, host)));
-  const exitNodes = mergeEntries(answers.flatMap(({ listed }) => listed));
-  const unreached = answers.flatMap((answer) => (answer.unreached === undefined ? [] : [answer.unreached]));
-  const rows = exitNodes.map((one) => [
-    one.name,
-    one.host,
-    String(one.vmid),
-    one.pveNode,
-    one.state,
-    one.address ?? "-",
-    one.coordinator ? "with the coordinator" : "",
-  ]);
-  const text = [
-    rows.length === 0
-      ? "no exit nodes: exitnode create"
-      : renderTable([["NAME", "HOST", "VMID", "PVE NODE", "STATE", "ADDRESS", ""], ...rows]),
-    ...unreached.map(({ host, error }) => `${host} does not answer: ${error.message}`),
-  ].join("\n");
-  return { value: { exitNodes, unreached }, text };
+  const listing = await listHosts(call, await givenOrAllHosts(call));
+  const { exitNodes, unreached } = listing;
+  const rows = [
+    ...exitNodes.map((one) => [
+      one.name,
+      one.host,
+      String(one.vmid),
+      one.pveNode,
+      one.state,
+      one.address ?? "-",
+      one.coordinator ? "with the coordinator" : "",
+    ]),
+    ...unreached.map(({ host, error }) => ["-", host, "-", "-", "not asked", "-", error.message]),
+  ];
+  return {
+    value: listing,
+    text:
+      rows.length === 0
+        ? "no exit nodes: exitnode create"
+        : renderTable([["NAME", "HOST", "VMID", "PVE NODE", "STATE", "ADDRESS", ""], ...rows]),
+    ...(unreached.length > 0 ? { exitCode: 1 } : {}),
+  };
+}
+
+/** Every host is asked at once; one that does not answer hides no other. */
+export async function listHosts(call: Call, hosts: readonly string[]): Promise<Listing> {
+  const answers = await askHosts(call, hosts, listHost);
+  return { exitNodes: mergeEntries(valuesOf(answers).flatMap(({ value }) => value)), unreached: failuresOf(answers) };
 }
 
 /** One Proxmox host may be in the config twice, with two logins: its exit nodes are shown once. */
@@ -52,31 +60,26 @@ function mergeEntries(listed: readonly Listed[]): Listed[] {
   return [...merged.values()];
 }
 
-async function listHost(call: Call, host: string): Promise<{ listed: Listed[]; unreached?: Unreached }> {
+async function listHost(call: Call, host: string): Promise<Listed[]> {
+  const { pve } = await openHost(call.parts, host, { signal: call.signal });
   try {
-    const { pve } = await openHost(call.parts, host, { signal: call.signal });
-    try {
-      const containers = await ownContainers(pve);
-      const listed = containers.map(async (container): Promise<Listed> => {
-        const { vmid, node, running, identity } = container;
-        const address = running ? (await addressesOf(pve, container)).find((ip) => !ip.startsWith("fe80:")) : undefined;
-        return {
-          host,
-          id: identity.id,
-          name: identity.name,
-          vmid,
-          pveNode: node,
-          state: running ? "running" : "stopped",
-          ...(address === undefined ? {} : { address }),
-          coordinator: identity.coordinator === true,
-        };
-      });
-      return { listed: await Promise.all(listed) };
-    } finally {
-      pve.close();
-    }
-  } catch (error) {
-    const { code, message } = asFailure(error);
-    return { listed: [], unreached: { host, error: { code, message } } };
+    const containers = await ownContainers(pve);
+    const listed = containers.map(async (container): Promise<Listed> => {
+      const { vmid, node, running, identity } = container;
+      const address = running ? (await addressesOf(pve, container)).find((ip) => !ip.startsWith("fe80:")) : undefined;
+      return {
+        host,
+        id: identity.id,
+        name: identity.name,
+        vmid,
+        pveNode: node,
+        state: running ? "running" : "stopped",
+        ...(address === undefined ? {} : { address }),
+        coordinator: identity.coordinator === true,
+      };
+    });
+    return await Promise.all(listed);
+  } finally {
+    pve.close();
   }
 }

@@ -1,13 +1,14 @@
 import type { Files } from "../sys/files.js";
 import { leasesPath } from "./dnsmasq.js";
-import { PVE_NODE } from "./internet.js";
+import { labHosts } from "./hosts.js";
 import { parseLeases } from "./lease.js";
-import { PVE_STATE_DIR, RUN_DIR } from "./places.js";
+import { RUN_DIR } from "./places.js";
 import { Guests } from "./pve/guest.js";
 import { lxcRuntime } from "./pve/lxc.js";
 
-/** A container of the lab's Proxmox host, as seen from beside it: also when its server does not run. */
+/** A container of one of the lab's Proxmox hosts, as seen from beside it: also when its server does not run. */
 export type Container = {
+  readonly host: string;
   readonly vmid: number;
   readonly name: string;
   readonly running: boolean;
@@ -15,18 +16,21 @@ export type Container = {
   readonly address: string | null;
 };
 
-export async function listContainers(files: Files): Promise<Container[]> {
-  const guests = new Guests(PVE_STATE_DIR, PVE_NODE);
-  const runtime = lxcRuntime(PVE_STATE_DIR);
+export async function listContainers(files: Files, hosts: number): Promise<Container[]> {
   const leases = parseLeases((await files.readText(leasesPath("home", RUN_DIR))) ?? "");
-  return guests.list().map((vmid) => {
-    const { hostname = "", net0 = "" } = guests.read(vmid).config.options;
-    const mac = /hwaddr=([0-9A-Fa-f:]{17})/.exec(net0)?.[1]?.toLowerCase();
-    return {
-      vmid,
-      name: hostname,
-      running: runtime.running(vmid) !== undefined,
-      address: leases.find((lease) => lease.mac === mac)?.address ?? null,
-    };
+  return labHosts(hosts).flatMap(({ name: host, stateDir }) => {
+    const guests = new Guests(stateDir, host);
+    const runtime = lxcRuntime(stateDir);
+    return guests.list().map((vmid) => {
+      const { hostname = "", net0 = "" } = guests.read(vmid).config.options;
+      const mac = /hwaddr=([0-9A-Fa-f:]{17})/.exec(net0)?.[1]?.toLowerCase();
+      return {
+        host,
+        vmid,
+        name: hostname,
+        running: runtime.running(vmid) !== undefined,
+        address: leases.find((lease) => lease.mac === mac)?.address ?? null,
+      };
+    });
   });
 }

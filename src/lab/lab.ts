@@ -3,7 +3,8 @@ import { Failure } from "../kit/failure.js";
 import type { Files } from "../sys/files.js";
 import { type Container, listContainers } from "./containers.js";
 import { type DaemonParts, findDaemon, logPath, startDaemon, stopDaemon } from "./daemons.js";
-import { namespaceOf, type PortForward, PVE_NODE, type Topology } from "./internet.js";
+import { HOSTS_MAX, labHosts, withHosts } from "./hosts.js";
+import { namespaceOf, type PortForward, type Topology } from "./internet.js";
 import {
   buildNetwork,
   forgetComplete,
@@ -13,8 +14,9 @@ import {
   removeNetwork,
   reshapeNetwork,
 } from "./network.js";
-import { PLACES_DIR, PVE_STATE_DIR, RUN_DIR, STATE_DIR, STORAGE_DIR } from "./places.js";
+import { PLACES_DIR, RUN_DIR, STATE_DIR } from "./places.js";
 import { type Access, prepareAccess } from "./pve/access.js";
+import { readCertificate } from "./pve/certificate.js";
 import { destroyAllContainers } from "./pve/containers.js";
 import { planReshape } from "./reshape.js";
 import { clearAfter, hasServiceFiles, servicesOf, writeServiceFiles } from "./services.js";
@@ -31,10 +33,11 @@ export type LabParts = DaemonParts & {
 };
 
 export type LabChange = {
-  /** How to log in to the Proxmox host. Secret: not to be printed. */
-  readonly access: Access;
+  /** How to log in to each of the Proxmox hosts. Secret: not to be printed. */
+  readonly accesses: readonly Access[];
   readonly built: boolean;
   readonly situation: Situation;
+  readonly places: readonly string[];
   /** It was up, and is now in another situation. */
   readonly reshaped: boolean;
   readonly started: readonly string[];
@@ -72,7 +75,7 @@ export async function raiseLab(
   change: (situation: Situation) => Situation,
   signal: AbortSignal,
 ): Promise<LabChange> {
-  const state = await observeNetwork(parts.files, topology);
+  const state = await observeLab(parts.files, topology);
   if (state === "damaged" || state === "outdated") {
     const why = state === "damaged" ? "parts of its network are gone" : "another version of exitnode raised it";
     throw new Failure(`lab-${state}`, `the lab is up, but ${why}`, { advice: "exitnode lab down && exitnode lab up" });
@@ -86,28 +89,50 @@ export async function raiseLab(
   const situation = reshaped?.situation ?? change(USUAL);
   const wanted = situate(topology, situation);
   if (built) {
-    parts.say(`building an Internet of ${topology.places.length} places`);
+    parts.say(`building an Internet of ${wanted.places.length} places`);
     await buildNetwork(parts, wanted, signal);
     await writeSituation(parts.files, situation);
   }
-  const services = servicesOf(wanted, parts.program);
+  const services = servicesOf(wanted, situation, parts.program);
   if (built) await Promise.all(services.map((service) => writeServiceFiles(parts.files, service)));
   // Before the server starts: both write the accounts.
-  const access = await prepareAccess(PVE_STATE_DIR, PVE_NODE);
+  const accesses = await prepareAccesses(situation);
   if (built) parts.say(`starting ${services.map(({ name }) => name).join(", ")}`);
   const outcomes = await Promise.all(services.map((service) => startDaemon(parts, service)));
-  if (built) await markComplete(parts.files, topology);
+  if (built) await markComplete(parts.files, withHosts(topology, situation.hosts));
   return {
-    access,
+    accesses,
     built,
     situation,
+    places: wanted.places.map(({ name }) => name),
     reshaped: reshaped?.changed ?? false,
     started: services.filter((_, i) => outcomes[i] === "started").map(({ name }) => name),
     running: services.filter((_, i) => outcomes[i] === "running").map(({ name }) => name),
   };
 }
 
-/** Makes another situation of a lab that is up. Connections that are under way keep what the kernel knows of them. */
+/** The hosts of a cluster have one set of accounts, and each its own certificate. */
+async function prepareAccesses({ hosts, cluster }: Situation): Promise<Access[]> {
+  const all = labHosts(hosts);
+  const members = all.map(({ name }) => name);
+  const [first] = all;
+  if (!cluster || first === undefined)
+    return Promise.all(all.map(({ stateDir, name }) => prepareAccess(stateDir, name)));
+  const shared = await prepareAccess(first.stateDir, first.name, members);
+  return Promise.all(
+    all.map(async ({ stateDir, name }) => ({
+      ...shared,
+      fingerprint: (await readCertificate(stateDir, name)).fingerprint,
+    })),
+  );
+}
+
+/** The state of the lab that was last built, with as many hosts as it has. */
+export async function observeLab(files: Files, topology: Topology): Promise<NetworkState> {
+  return observeNetwork(files, withHosts(topology, (await readSituation(files)).hosts));
+}
+
+/** Makes another situation of a lab that is up. A router whose NAT changes forgets its connections, as a new one would. */
 export async function reshapeLab(
   parts: LabParts,
   topology: Topology,
@@ -115,6 +140,7 @@ export async function reshapeLab(
 ): Promise<{ changed: boolean; situation: Situation }> {
   const now = await readSituation(parts.files);
   const situation = change(now);
+  if (situation.hosts !== now.hosts || situation.cluster !== now.cluster) throw otherHosts(now);
   const unfinished = await readPending(parts.files);
   if (unfinished === undefined && isDeepStrictEqual(now, situation)) return { changed: false, situation };
   const [before, after] = [situate(topology, now), situate(topology, situation)];
@@ -124,8 +150,8 @@ export async function reshapeLab(
   // What a change that was killed had done already goes first.
   if (unfinished !== undefined) await reshapeNetwork(parts.exec, planReshape(situate(topology, unfinished), after));
   await reshapeNetwork(parts.exec, planReshape(before, after));
-  const wanted = servicesOf(after, parts.program);
-  for (const service of servicesOf(before, parts.program)) {
+  const wanted = servicesOf(after, situation, parts.program);
+  for (const service of servicesOf(before, now, parts.program)) {
     if (wanted.some(({ name }) => name === service.name)) continue;
     await stopDaemon(parts, service.name);
     await clearAfter(parts.exec, service);
@@ -139,6 +165,14 @@ export async function reshapeLab(
   await writeSituation(parts.files, situation);
   await parts.files.remove(PENDING);
   return { changed: true, situation };
+}
+
+/** Hosts come and go with everything that is on them: that is another lab. */
+function otherHosts({ hosts, cluster }: Situation): Failure {
+  const has = hosts === 1 ? "one Proxmox host" : `${hosts} Proxmox hosts${cluster ? " in a cluster" : ""}`;
+  return new Failure("lab-hosts-settled", `the lab is up with ${has}, which cannot change while it is`, {
+    advice: "exitnode lab down && exitnode lab up --hosts N    (the containers in it are gone then)",
+  });
 }
 
 /** The situation that a change is on its way to; there after a change that was killed. */
@@ -161,7 +195,7 @@ const writeSituation = (files: Files, situation: Situation): Promise<void> =>
 
 /** From any state; false when there was nothing. Containers go before the bridge they hang on. */
 export async function removeLab(parts: LabParts, topology: Topology, options: { purge: boolean }): Promise<boolean> {
-  const state = await observeNetwork(parts.files, topology);
+  const state = await observeLab(parts.files, topology);
   await removeEverything(parts, topology);
   await parts.files.remove(options.purge ? STATE_DIR : PLACES_DIR);
   return state !== "absent";
@@ -169,20 +203,22 @@ export async function removeLab(parts: LabParts, topology: Topology, options: { 
 
 async function removeEverything(parts: LabParts, topology: Topology): Promise<void> {
   await forgetComplete(parts.files);
-  const everything = servicesOf(situate(topology, { ...USUAL, upnp: true }), parts.program);
+  const largest = { ...USUAL, upnp: true, hosts: HOSTS_MAX };
+  const whole = situate(topology, largest);
+  const everything = servicesOf(whole, largest, parts.program);
   await Promise.all(everything.map(({ name }) => stopDaemon(parts, name)));
-  await destroyAllContainers({ stateDir: PVE_STATE_DIR, storageDir: STORAGE_DIR });
+  await destroyAllContainers(...labHosts(HOSTS_MAX));
   await removeVps(parts);
-  await removeNetwork(parts, topology);
+  await removeNetwork(parts, whole);
 }
 
 export async function labStatus(parts: LabParts, base: Topology): Promise<LabStatus> {
   const situation = await readSituation(parts.files);
   const topology = situate(base, situation);
-  const daemons = servicesOf(topology, parts.program);
+  const daemons = servicesOf(topology, situation, parts.program);
   const processes = await Promise.all(daemons.map(({ name }) => findDaemon(parts.files, name)));
   return {
-    state: await observeNetwork(parts.files, base),
+    state: await observeLab(parts.files, base),
     situation,
     places: topology.places.map((place) => ({
       name: place.name,
@@ -197,7 +233,7 @@ export async function labStatus(parts: LabParts, base: Topology): Promise<LabSta
       log: logPath(name),
     })),
     vps: situation.vps ? observeVps() : null,
-    containers: await listContainers(parts.files),
+    containers: await listContainers(parts.files, situation.hosts),
     forwards: topology.places.flatMap(({ gateway }) =>
       (gateway?.forwards ?? []).map((forward) => ({ from: gateway?.wanAddress ?? "", ...forward })),
     ),

@@ -88,16 +88,29 @@ export async function buildNetwork(
 
 /** Does the steps, one after the other. */
 export async function reshapeNetwork(exec: Exec, steps: readonly Step[]): Promise<void> {
-  for (const { place, gone, wanted, rules, resolvConf } of steps) {
+  for (const { place, gone, wanted, rules, resolvConf, forgetConnections } of steps) {
     const namespace = namespaceOf(place);
     const ip = ["ip", "-n", namespace, "-force", "-batch", "-"];
     if (gone !== undefined) await tolerate(exec, ip, ALREADY_GONE, gone);
     if (wanted !== undefined) await apply(exec, ["ip", "-n", namespace, "-batch", "-"], wanted);
     if (rules !== undefined) await apply(exec, ["nsenter", `--net=${NETNS_DIR}/${namespace}`, "nft", "-f", "-"], rules);
+    if (forgetConnections) await apply(exec, ["nsenter", `--net=${NETNS_DIR}/${namespace}`, "perl", "-e", FLUSH], "");
     if (resolvConf !== undefined)
       await apply(exec, ["sh", "-c", 'cat > "$1"', "sh", `${NETNS_ETC}/${namespace}/resolv.conf`], resolvConf);
   }
 }
+
+/**
+ * Empties a namespace's table of connections, by the one netlink message that `conntrack -F` sends: nlmsghdr of
+ * IPCTNL_MSG_CT_DELETE (subsystem 1, message 2) with REQUEST and ACK, and an empty nfgenmsg. perl-base is in every
+ * Debian; the package conntrack is not.
+ */
+const FLUSH = `
+socket(my $netlink, 16, 3, 12) or die "socket: $!";
+send($netlink, pack("LSSLLCCS", 20, 0x102, 5, 1, 0, 0, 0, 0), 0) or die "send: $!";
+recv($netlink, my $answer, 4096, 0);
+($! = -unpack("x16l", $answer)) and die "flush: $!";
+`;
 
 /** Of each line that `ip` could not do, and what it says below it. */
 const ALREADY_GONE =

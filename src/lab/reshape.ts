@@ -18,6 +18,8 @@ export type Step = {
   readonly rules?: string;
   /** Replaces the text of the place's resolv.conf: processes that run there have the file itself in view. */
   readonly resolvConf?: string;
+  /** Every connection it has translated is forgotten, once the rules are there: the old kind of NAT knew it otherwise. */
+  readonly forgetConnections?: true;
 };
 
 export function planReshape(before: Topology, after: Topology): Step[] {
@@ -65,6 +67,7 @@ function reshapePlace(before: Place | undefined, after: Place): Step[] {
     ...(gone === "" ? {} : { gone }),
     ...(wanted === "" ? {} : { wanted }),
     ...(isDeepStrictEqual(rulesOf(before), rulesOf(after)) ? {} : { rules: rulesOf(after) }),
+    ...(isDeepStrictEqual(translationOf(before), translationOf(after)) ? {} : { forgetConnections: true as const }),
     ...(resolvConf(before) === resolvConf(after) ? {} : { resolvConf: resolvConf(after) }),
   };
   return Object.keys(step).length === 0 ? [] : [{ place: after.name, ...step }];
@@ -74,6 +77,13 @@ function reshapePlace(before: Place | undefined, after: Place): Step[] {
 export function rulesOf({ gateway, provider }: Place): string {
   if (gateway !== undefined) return renderFirewall(gateway);
   return provider === undefined ? "" : renderLine(provider);
+}
+
+/** What decides who becomes whom here; loss, silence and MTU do not. */
+function translationOf({ gateway, provider }: Place): unknown {
+  if (gateway === undefined) return provider?.carrier;
+  const { muteTooBig: _, dhcp: __, ...translation } = gateway;
+  return translation;
 }
 
 const addressesOf = (place: Place): string[] =>

@@ -2,8 +2,10 @@ import type { Exec } from "../sys/exec.js";
 import type { Files } from "../sys/files.js";
 import type { Daemon } from "./daemons.js";
 import { neighbours, renderGatewayDns, renderHosts, renderPublicDns, resolvConf } from "./dnsmasq.js";
-import { HTTP_PORT, namespaceOf, type Place, PVE_NODE, PVE_PORT, type Topology } from "./internet.js";
-import { findPlace, NETNS_DIR, PVE_STATE_DIR, RUN_DIR, TOOL_PATH } from "./places.js";
+import { labHosts } from "./hosts.js";
+import { HTTP_PORT, namespaceOf, type Place, PVE_PORT, type Topology } from "./internet.js";
+import { findPlace, NETNS_DIR, RUN_DIR, TOOL_PATH } from "./places.js";
+import type { Situation } from "./situation.js";
 import { NAT_PMP_PORT, NO_UPNP_TABLE, renderUpnp, UPNP_TABLE } from "./upnp.js";
 
 /** Which daemons a topology asks for, and the files each of them is started with. */
@@ -13,23 +15,37 @@ export type Service = Daemon & {
   readonly rulesAfter?: string;
 };
 
-/** They start all at once, and each is waited for. */
-export function servicesOf(topology: Topology, program: readonly string[]): Service[] {
-  const own = (name: string, place: string, port: number, files: Service["files"] = {}): Service => ({
-    name,
+/** They start all at once, and each is waited for. The topology is that of the situation. */
+export function servicesOf(topology: Topology, situation: Situation, program: readonly string[]): Service[] {
+  const own = (place: string): Service => ({
+    name: place,
     place,
-    argv: [...program, "lab", `serve-${name}`],
-    listens: { protocol: "tcp", port },
-    files,
+    argv: [...program, "lab", `serve-${place}`],
+    listens: { protocol: "tcp", port: HTTP_PORT },
+    files: {},
   });
   return [
     ...topology.places.filter(servesDns).map((place) => dns(topology, place)),
-    own("web", "web", HTTP_PORT),
-    own("nas", "nas", HTTP_PORT),
-    // The Proxmox host's own resolver, which its containers get: the server sees the machine's files.
-    own("pve", PVE_NODE, PVE_PORT, { [`${PVE_STATE_DIR}/resolv.conf`]: resolvConf(findPlace(topology, PVE_NODE)) }),
+    own("web"),
+    own("nas"),
+    ...proxmox(topology, situation, program),
     ...topology.places.flatMap(upnp),
   ];
+}
+
+function proxmox(topology: Topology, { hosts, cluster, pveVersion }: Situation, program: readonly string[]): Service[] {
+  const members = cluster ? ["--cluster", String(hosts)] : [];
+  return labHosts(hosts).map(({ name, stateDir }) => ({
+    name,
+    place: name,
+    argv: [...program, "lab", "serve-pve", name, ...members],
+    listens: { protocol: "tcp", port: PVE_PORT },
+    files: {
+      // The host's own resolver, which its containers get: the server sees the machine's files.
+      [`${stateDir}/resolv.conf`]: resolvConf(findPlace(topology, name)),
+      [`${stateDir}/release`]: `${pveVersion}\n`,
+    },
+  }));
 }
 
 const servesDns = (place: Place): boolean => place.gateway !== undefined || place.name === "web";

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { Failure } from "../kit/failure.js";
+import { HOSTS_MAX, labHosts, PVE_VERSIONS, withHosts } from "./hosts.js";
 import {
   type Device,
   device,
@@ -50,6 +51,11 @@ export const situationSchema = z.strictObject({
   /** A container is the rented server, and has its addresses. */
   vps: z.boolean(),
   laptopAt: z.enum(NETWORKS),
+  /** How many Proxmox hosts the home has, and whether they are one cluster: settled when the lab is built. */
+  hosts: z.number().int().min(1).max(HOSTS_MAX).default(1),
+  cluster: z.boolean().default(false),
+  /** Which release the hosts are; another one is as if they had been upgraded, with their containers running. */
+  pveVersion: z.enum(PVE_VERSIONS).default("9.2"),
 });
 
 export type SiteSituation = Readonly<z.infer<typeof siteSchema>>;
@@ -69,6 +75,9 @@ export const USUAL: Situation = {
   upnp: false,
   vps: false,
   laptopAt: "cafe",
+  hosts: 1,
+  cluster: false,
+  pveVersion: "9.2",
 };
 
 export function parseNatKind(text: string): NatKind {
@@ -81,7 +90,7 @@ export function parseNatKind(text: string): NatKind {
 
 /** The topology as it is in this situation; in the usual one it is the given one. */
 export function situate(topology: Topology, situation: Situation): Topology {
-  const moved = moveLaptop(topology, situation.laptopAt);
+  const moved = moveLaptop(withHosts(topology, situation.hosts), situation.laptopAt);
   const whole = situation.vps ? handOverVps(moved) : moved;
   return SITES.reduce((before, site) => situateSite(before, site, situation), whole);
 }
@@ -150,7 +159,7 @@ const CARRIER: Record<Site, { prefix: string; address: string }> = {
 
 function situateSite(topology: Topology, site: Site, situation: Situation): Topology {
   const own = situation[site];
-  const members = site === "home" ? ["nas", "pve1"] : [];
+  const members = site === "home" ? ["nas", ...labHosts(situation.hosts).map(({ name }) => name)] : [];
   if (situation.laptopAt === site) members.push("laptop");
   return {
     ...topology,

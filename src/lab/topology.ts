@@ -181,6 +181,7 @@ const home: Place = {
       { protocol: "udp", port: 51820, to: EXIT },
       { protocol: "tcp", port: 443, to: EXIT },
       { protocol: "udp", port: 3478, to: EXIT },
+      { protocol: "udp", port: 3479, to: EXIT },
     ],
     nat: "address-and-port-dependent",
     domain: "home",

@@ -38,8 +38,7 @@ async function vmids(): Promise<unknown[]> {
 
 let vmid = 0;
 before(async () => {
-  await world.run(["lab", "down"]);
-  await world.json("lab", "up");
+  await world.raiseLab();
   await world.json("appliance", "build");
   vmid = Number(object((await world.json("create", "--host", "lab", "--name", "home")).exitNode).vmid);
 });

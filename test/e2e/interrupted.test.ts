@@ -10,8 +10,7 @@ const CREATE = ["create", "--host", "lab", "--name", "home"];
 const RUNS_MAX = 40;
 
 before(async () => {
-  await world.run(["lab", "down"]);
-  await world.json("lab", "up");
+  await world.raiseLab();
   await world.json("appliance", "build");
 });
 after(() => world.close());

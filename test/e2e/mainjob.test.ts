@@ -21,8 +21,7 @@ const browses = async (): Promise<boolean> => (await whoami(4, 1)) === HOME_IPV4
 const insideLine = async (...argv: string[]): Promise<string> => (await world.inside(vmid, ...argv)).trim();
 
 before(async () => {
-  await world.run(["lab", "down"]);
-  await world.json("lab", "up");
+  await world.raiseLab();
   await world.json("appliance", "build");
 });
 after(() => world.close());
@@ -114,7 +113,7 @@ describe("inside the container", () => {
         const [protocol = "", , , , local = ""] = line.split(/\s+/);
         return `${protocol}/${local.slice(local.lastIndexOf(":") + 1)}`;
       });
-    const expected = new Set(["udp/51820", "udp/3478", "tcp/443", "tcp/22", "udp/68", "udp/546"]);
+    const expected = new Set(["udp/51820", "udp/3478", "udp/3479", "tcp/443", "tcp/22", "udp/68", "udp/546"]);
     // Sockets that ask the router for a port have one of the kernel's choice; the firewall lets nothing but answers in.
     const asks = (port: string): boolean => port.startsWith("udp/") && Number(port.slice(4)) >= 32_768;
     assert.deepEqual(

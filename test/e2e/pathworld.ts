@@ -12,7 +12,6 @@ import { eventually, object, World } from "./world.js";
  */
 
 export const VPS = "192.0.2.22";
-const WHOAMI = { EXITNODE_WHOAMI: "http://whoami.lab/" };
 const KNOWN_HOSTS = "/var/lib/exitnode-lab/vps/known_hosts";
 const SOCKET = "/var/lib/exitnode-lab/places/laptop/run/agent.sock";
 /** Of the exit node in the tunnel. */
@@ -37,17 +36,16 @@ export class PathWorld extends World {
   vmid = 0;
 
   async raise(): Promise<void> {
-    await this.run(["lab", "down"]);
-    await this.json("lab", "up", "--vps", "yes", "--forward", "no");
+    await this.raiseLab("--vps", "yes", "--forward", "no");
     const listed = (await this.at("vps", "ssh-keygen", "-lf", KNOWN_HOSTS)).stdout;
     const hostKey = /(SHA256:\S{43}).*\(ED25519\)/.exec(listed)?.[1] ?? "";
     const ssh = ["--ssh", `root@${VPS}`];
     // By name: it leads to both families. By address: this machine, outside of the lab's Internet, has no such name.
     const urls = ["--url", "https://vps.lab", "--url", `https://${VPS}`];
-    const up = await this.run(["coordinator", "up", ...ssh, "--host-key", hostKey, ...urls], { env: WHOAMI });
+    const up = await this.run(["coordinator", "up", ...ssh, "--host-key", hostKey, ...urls]);
     assert.equal(up.code, 0, up.stderr);
     // A second STUN server: what a NAT does shows only in the difference.
-    await this.json("relay", "up", ...ssh, "--url", "https://vps.lab:8443", "--stun-port", "3479", "--name", "second");
+    await this.json("relay", "up", ...ssh, "--url", "https://vps.lab:8443", "--stun-port", "3480", "--name", "second");
     const made = await this.json("create", "--host", "lab", "--name", "home");
     this.vmid = Number(object(made.exitNode).vmid);
     await this.laptopUp();

@@ -12,8 +12,7 @@ const desk = (...argv: string[]) =>
   world.tryInside(second, "env", "EXITNODE_WHOAMI=http://whoami.lab/", "node", "/opt/desk/dist/exitnode.js", ...argv);
 
 before(async () => {
-  await world.run(["lab", "down"]);
-  await world.json("lab", "up");
+  await world.raiseLab();
   await world.json("appliance", "build");
   await world.json("create", "--host", "lab", "--name", "home");
 });

@@ -28,8 +28,7 @@ setTimeout(() => process.exit(1), 2000);
 `;
 
 before(async () => {
-  await world.run(["lab", "down"]);
-  await world.json("lab", "up", "--vps", "yes");
+  await world.raiseLab("--vps", "yes");
   await world.json("appliance", "build");
 });
 after(() => world.close());

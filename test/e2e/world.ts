@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,12 +19,29 @@ export type RunOptions = {
 };
 
 const RUN_TIMEOUT_MS = 180_000;
+/** In the lab that a test raised, and gone with it: by this a later run knows what a killed one left. */
+const RAISED_BY_A_TEST = "/run/exitnode-lab/raised-by-a-test";
 const root = findRoot();
 export const program = join(root, "dist/exitnode.js");
 
 export class World {
   readonly folder = mkdtempSync(join(tmpdir(), "exitnode-e2e-"));
   readonly env = { EXITNODE_CONFIG: join(this.folder, "config"), XDG_STATE_HOME: join(this.folder, "state") };
+
+  #raised = false;
+
+  /** A lab for this test alone. Somebody's own, with whatever is in it, is refused and left as it is. */
+  async raiseLab(...options: readonly string[]): Promise<void> {
+    const { state } = await this.json("lab", "status");
+    assert.ok(
+      !["up", "damaged", "outdated"].includes(String(state)) || existsSync(RAISED_BY_A_TEST),
+      "a lab is up on this machine that no test raised; when it may go: exitnode lab down",
+    );
+    this.#raised = true;
+    await this.run(["lab", "down"]);
+    await this.json("lab", "up", ...options);
+    writeFileSync(RAISED_BY_A_TEST, "");
+  }
 
   async run(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
     return run([process.execPath, program, ...argv], { ...options, env: { ...this.env, ...options.env } });
@@ -67,7 +84,7 @@ export class World {
     assert.equal(up.code, 0, up.stderr);
   }
 
-  /** Inside a container, as its root. */
+  /** Inside a container of pve1, as its root. */
   async inside(vmid: number, ...argv: readonly string[]): Promise<string> {
     const ran = await this.tryInside(vmid, ...argv);
     assert.equal(ran.code, 0, `${argv.join(" ")}: ${ran.stderr}`);
@@ -89,7 +106,7 @@ export class World {
   }
 
   async close(): Promise<void> {
-    await this.run(["lab", "down"]);
+    if (this.#raised) await this.run(["lab", "down"]);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -58,6 +58,20 @@ describe("situations", { timeout: 120_000, skip: able ? false : "needs root on L
     world.run("nas", "ip", "address", "delete", `${EXIT}/32`, "dev", "eth0");
   });
 
+  test("another kind of NAT is there for a connection that is under way, too", async () => {
+    const port = 46_000;
+    const mapped = async (text: string): Promise<number | undefined> => {
+      await probe("laptop").send(port, WEB, 7000, text);
+      return (await probe("web").hears(text, 600))?.port;
+    };
+    assert.equal(await mapped("as an ordinary NAT"), port);
+    await cafe({ nat: "symmetric" });
+    const random = await mapped("as a symmetric NAT");
+    assert.ok(random !== undefined && random !== port, `port ${random}`);
+    await usual();
+    assert.equal(await mapped("as an ordinary NAT once more"), port);
+  });
+
   test("the laptop moves: other addresses, another router, and its link goes and comes", async () => {
     const changes = (): number => Number(world.run("laptop", "cat", "/sys/class/net/eth0/carrier_changes"));
     const before = changes();
@@ -132,7 +146,7 @@ describe("situations", { timeout: 120_000, skip: able ? false : "needs root on L
 
     before(async () => {
       await world.change((now) => ({ ...now, upnp: true, forward: false }));
-      const service = servicesOf(situate(topology, { ...USUAL, upnp: true }), []).find(
+      const service = servicesOf(situate(topology, { ...USUAL, upnp: true }), USUAL, []).find(
         ({ name }) => name === "upnp-home",
       );
       assert.ok(service);

@@ -143,7 +143,7 @@ for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >
   );
 });
 
-test("the home router translates IPv4, forwards three ports, hairpins, and drops what nobody inside asked for", () => {
+test("the home router translates IPv4, forwards four ports, hairpins, and drops what nobody inside asked for", () => {
   assert.equal(
     renderFirewall(gatewayOf("home")),
     `table inet router
@@ -154,6 +154,7 @@ table inet router {
     ip daddr 203.0.113.77 udp dport 51820 dnat ip to 198.18.77.50
     ip daddr 203.0.113.77 tcp dport 443 dnat ip to 198.18.77.50
     ip daddr 203.0.113.77 udp dport 3478 dnat ip to 198.18.77.50
+    ip daddr 203.0.113.77 udp dport 3479 dnat ip to 198.18.77.50
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { describeSituation, situationOptions } from "../../src/cli/labsituation.js";
 import { renderLine } from "../../src/lab/line.js";
 import { planReshape } from "../../src/lab/reshape.js";
+import { servicesOf } from "../../src/lab/services.js";
 import { parseNatKind, type Situation, situate, situationSchema, USUAL } from "../../src/lab/situation.js";
 import { topology } from "../../src/lab/topology.js";
 
@@ -13,6 +14,9 @@ const unusual: Situation = {
   upnp: true,
   vps: true,
   laptopAt: "mobile",
+  hosts: 3,
+  cluster: true,
+  pveVersion: "8.4",
 };
 
 test("the usual situation is the topology itself, and changes nothing", () => {
@@ -38,7 +42,52 @@ test("options change what they name and nothing else; an unknown kind is told wi
 
 test("what is as usual is not worth a line; everything else is", () => {
   assert.equal(describeSituation(USUAL), "");
-  assert.equal(describeSituation(unusual).trimEnd().split("\n").length, 11);
+  assert.equal(describeSituation(unusual).trimEnd().split("\n").length, 13);
+});
+
+test("a file of an earlier version, without hosts, is one host of the newest release", () => {
+  const { hosts: _, cluster: __, pveVersion: ___, ...earlier } = USUAL;
+  assert.deepEqual(situationSchema.parse(earlier), USUAL);
+});
+
+test("more hosts stand beside the first on the home's LAN, with addresses and wires of their own", () => {
+  const four = situate(topology, { ...USUAL, hosts: 4 });
+  const added = four.places.filter(({ name }) => !topology.places.some((place) => place.name === name));
+  assert.deepEqual(
+    added.map(({ name, devices }) => [name, devices.flatMap(({ addresses }) => addresses)]),
+    [
+      ["pve2", ["198.18.77.11/24", "2001:db8:77:1::11/64"]],
+      ["pve3", ["198.18.77.12/24", "2001:db8:77:1::12/64"]],
+      ["pve4", ["198.18.77.13/24", "2001:db8:77:1::13/64"]],
+    ],
+  );
+  const lan = four.places.find(({ name }) => name === "home")?.devices.find(({ name }) => name === "lan");
+  assert.deepEqual(lan?.ports, ["lan-pve1", "lan-nas", "lan-pve2", "lan-pve3", "lan-pve4"]);
+  assert.equal(four.links.length, topology.links.length + 3);
+  const daemons = servicesOf(four, { ...USUAL, hosts: 4, cluster: true, pveVersion: "8.4" }, []);
+  const third = daemons.find(({ name }) => name === "pve3");
+  assert.deepEqual(third?.argv, ["lab", "serve-pve", "pve3", "--cluster", "4"]);
+  assert.equal(third?.files["/var/lib/exitnode-lab/pve3/release"], "8.4\n");
+});
+
+test("options that make no lab are refused", () => {
+  for (const hosts of ["0", "5", "1.5", "two"]) assert.throws(() => situationOptions({ hosts }), { code: "usage" });
+  assert.throws(() => situationOptions({ pveVersion: "7.4" }), { code: "usage", message: /9\.2, 8\.4/ });
+  assert.throws(() => situationOptions({ cluster: true })(USUAL), { code: "usage", message: /two Proxmox hosts/ });
+  const { hosts, cluster } = situationOptions({ hosts: "2", cluster: true })(USUAL);
+  assert.deepEqual([hosts, cluster], [2, true]);
+});
+
+test("a router whose NAT or forwards change forgets its connections; loss, a cut line and MTU keep them", () => {
+  const forgetful = (change: Partial<Situation>): string[] =>
+    planReshape(situate(topology, USUAL), situate(topology, { ...USUAL, ...change })).flatMap((step) =>
+      step.forgetConnections ? [step.place] : [],
+    );
+  assert.deepEqual(forgetful({ cafe: { ...USUAL.cafe, nat: "symmetric" } }), ["cafe"]);
+  assert.deepEqual(forgetful({ cafe: { ...USUAL.cafe, nat: "double" } }), ["cafe", "cafe-isp"]);
+  assert.deepEqual(forgetful({ forward: false }), ["home"]);
+  const line = { ...USUAL.cafe, link: "direct-cut", lossPercent: 5, mtu: 1300, muteTooBig: true } as const;
+  assert.deepEqual(forgetful({ cafe: line }), []);
 });
 
 test("the laptop's move unplugs it before it plugs it in, and gives it the other network's addresses", () => {

@@ -42,15 +42,20 @@ export const LAB_ROLES: readonly {
 
 /**
  * Makes, on the first run, root's password and a user with a privilege-separated token that may do what exitnode
- * needs and no more; later runs answer the same. Call it before the server starts: both write the accounts.
+ * needs and no more; later runs answer the same. Call it before the server starts: both write the accounts. In a
+ * cluster the accounts are those of the first member, with grants for all.
  */
-export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promise<Access> {
+export async function prepareAccess(
+  stateDir: string,
+  nodeName = "pve1",
+  members: readonly string[] = [nodeName],
+): Promise<Access> {
   const path = join(stateDir, "credentials.json");
   const { fingerprint } = await readCertificate(stateDir, nodeName);
   const kept = readKept(path);
   const accounts = new Accounts(stateDir);
   if (kept !== undefined) {
-    if (grantLabRoles(accounts, nodeName)) accounts.save();
+    if (grantLabRoles(accounts, members)) accounts.save();
     return { ...kept, fingerprint };
   }
   const rootPassword = randomBytes(12).toString("base64url");
@@ -65,7 +70,7 @@ export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promis
   };
   const id = `${LAB_USER}!${LAB_TOKEN}`;
   accounts.dropGrantsTo((grant) => grant.ugid === LAB_USER || grant.ugid === id);
-  grantLabRoles(accounts, nodeName);
+  grantLabRoles(accounts, members);
   accounts.save();
   // Last: until this file is there, a rerun makes everything anew.
   const made = { rootPassword, token: { id, secret } };
@@ -74,11 +79,11 @@ export async function prepareAccess(stateDir: string, nodeName = "pve1"): Promis
 }
 
 /** Grants what is missing; true when something was. A lab of an earlier version may have fewer storages. */
-function grantLabRoles(accounts: Accounts, nodeName: string): boolean {
+function grantLabRoles(accounts: Accounts, nodeNames: readonly string[]): boolean {
   const before = accounts.acl.length;
   for (const { role, paths, privileges } of LAB_ROLES) {
     accounts.roles[role] = [...privileges].sort();
-    for (const path of paths(nodeName)) {
+    for (const path of new Set(nodeNames.flatMap(paths))) {
       const grant = { path, roleid: role, propagate: 1 };
       const both: Grant[] = [
         { ...grant, type: "user", ugid: LAB_USER },

@@ -11,17 +11,23 @@ const DESTROY_WAIT_MS: Millis = 20_000;
 /** How long the last processes of one container may take to leave its control groups. */
 const GROUPS_WAIT_MS: Millis = 3_000;
 
+/** Where a Proxmox host keeps what it has. */
+export type HostFolders = { readonly stateDir: string; readonly storageDir: string };
+
 /**
- * Ends every container below the two folders and removes its configuration and root directory, with or without the
+ * Ends every container below the hosts' folders and removes its configuration and root directory, with or without the
  * server, and after crashes of either. Templates, accounts and task logs stay. Answers which containers there were.
+ * Several hosts at once, because control groups of one are named like another's container of the same number.
  */
-export async function destroyAllContainers(options: { stateDir: string; storageDir: string }): Promise<number[]> {
-  const base = lxcFolder(options.stateDir);
-  const storages = names(options.storageDir)
-    .map((name) => join(options.storageDir, name))
+export async function destroyAllContainers(...hosts: readonly HostFolders[]): Promise<number[]> {
+  const bases = hosts.map(({ stateDir }) => lxcFolder(stateDir));
+  const storages = hosts
+    .flatMap(({ storageDir }) => names(storageDir).map((name) => join(storageDir, name)))
     .filter((path) => statSync(path).isDirectory());
   const disks = storages.flatMap((storage) => [join(storage, "images"), join(storage, "snapshots")]);
-  const { monitors, contained } = processesOf(base, options.storageDir);
+  const found = hosts.map(({ stateDir, storageDir }) => processesOf(lxcFolder(stateDir), storageDir));
+  const monitors = found.flatMap((one) => one.monitors);
+  const contained = found.flatMap((one) => one.contained);
   for (const pid of contained) kill(pid);
   const until = performance.now() + DESTROY_WAIT_MS;
   while ([...monitors, ...contained].some(processAlive)) {
@@ -30,13 +36,13 @@ export async function destroyAllContainers(options: { stateDir: string; storageD
   }
   // A monitor without a container has nothing left to clean.
   for (const pid of monitors) kill(pid);
-  const guests = join(options.stateDir, "guests");
-  const vmids = [guests, ...disks]
+  const guests = hosts.map(({ stateDir }) => join(stateDir, "guests"));
+  const vmids = [...guests, ...disks]
     .flatMap(names)
     .map((name) => Number.parseInt(name, 10))
     .filter(Number.isInteger);
   for (const vmid of new Set(vmids)) await removeGroups(vmid);
-  for (const folder of [base, guests, ...disks]) rmSync(folder, { recursive: true, force: true });
+  for (const folder of [...bases, ...guests, ...disks]) rmSync(folder, { recursive: true, force: true });
   return [...new Set(vmids)].sort((a, b) => a - b);
 }
 

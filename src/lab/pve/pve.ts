@@ -37,6 +37,8 @@ export type Pve = {
   readonly address: string;
   /** Told the MAC addresses of a destroyed container: their leases are free. */
   readonly released: (mac: string) => Promise<void>;
+  /** What goes before a command that is to run in the node's network; nothing where this process is in it. */
+  readonly enter: readonly string[];
 };
 
 export type Call = { readonly pve: Pve; readonly caller: Caller; readonly params: Params };
@@ -68,6 +70,7 @@ export function openPve(options: {
   /** The cluster's first member, whose accounts this one has too. */
   shares?: Pve;
   released?: Pve["released"];
+  enter?: Pve["enter"];
 }): Pve {
   const { nodeName, stateDir, storageDir, runtime, fingerprint, address, released = async () => {} } = options;
   const { storages = DEFAULT_STORAGES, release = readRelease(stateDir), shares } = options;
@@ -88,6 +91,7 @@ export function openPve(options: {
     now: () => Date.now(),
     address,
     released,
+    enter: options.enter ?? [],
   };
 }
 

@@ -1,10 +1,12 @@
-import { accessSync, constants, mkdirSync, statSync } from "node:fs";
+import { accessSync, constants, mkdirSync, rmSync, statSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import { dirname } from "node:path";
 import { Failure } from "../../kit/failure.js";
 import { SECOND } from "../../kit/time.js";
 import { readCertificate } from "./certificate.js";
+import { withCgroups } from "./cgroup.js";
+import { joinCluster } from "./cluster.js";
 import { dispatch } from "./dispatch.js";
 import type { FaultAct, Faults } from "./fault.js";
 import { splitOption } from "./guestconfig.js";
@@ -14,13 +16,22 @@ import { openPve, type Pve, WithTotal } from "./pve.js";
 import { Refusal } from "./refusal.js";
 import { removeRoot } from "./rootfs.js";
 
-export type PveOptions = {
-  readonly address: string;
-  readonly port: number;
+/** One PVE node, and where its API is served. */
+export type PveNode = {
   readonly nodeName: string;
+  readonly address: string;
+  readonly listen: { readonly port: number } | { readonly socket: string };
   readonly stateDir: string;
   /** Templates and the containers' root directories: every folder above it must let others pass. */
   readonly storageDir: string;
+  /** What goes before a command that is to run in its network; nothing for the network this process is in. */
+  readonly enter: readonly string[];
+};
+
+export type PveOptions = {
+  /** All members of a cluster, the one with the accounts first; or one node by itself. */
+  readonly nodes: readonly PveNode[];
+  readonly clusterName: string;
   readonly signal: AbortSignal;
   /** Told the MAC addresses of destroyed containers. */
   readonly released?: (mac: string) => Promise<void>;
@@ -34,47 +45,67 @@ const HEADER_BYTES_MAX = 8 * 1024;
 
 /** Serves the API on real containers until the signal comes. Containers go on without it. */
 export async function servePve(options: PveOptions): Promise<void> {
-  const { address, port, nodeName, stateDir, storageDir, signal } = options;
-  mkdirSync(stateDir, { recursive: true, mode: 0o755 });
-  mkdirSync(storageDir, { recursive: true, mode: 0o755 });
-  for (const folder of [stateDir, storageDir]) requirePassable(folder);
-  const certificate = await readCertificate(stateDir, nodeName);
-  const { fingerprint } = certificate;
-  const runtime = lxcRuntime(stateDir);
+  const { nodes, clusterName, signal } = options;
   const released = options.released === undefined ? {} : { released: options.released };
-  const pve = openPve({ nodeName, stateDir, storageDir, runtime, fingerprint, address, ...released });
-  dropUnfinished(pve);
-  const server = await listenPve(pve, { certificate, address, port, delayMs: UNAUTHORIZED_DELAY_MS });
+  const members: Pve[] = [];
+  for (const { nodeName, address, stateDir, storageDir, enter } of nodes) {
+    mkdirSync(stateDir, { recursive: true, mode: 0o755 });
+    mkdirSync(storageDir, { recursive: true, mode: 0o755 });
+    for (const folder of [stateDir, storageDir]) requirePassable(folder);
+    const { fingerprint } = await readCertificate(stateDir, nodeName);
+    const runtime = lxcRuntime(stateDir, [...enter, ...withCgroups()]);
+    const shares = members[0] === undefined ? {} : { shares: members[0] };
+    const place = { nodeName, stateDir, storageDir, fingerprint, address };
+    members.push(openPve({ ...place, runtime, enter, ...shares, ...released }));
+  }
+  if (members.length > 1) joinCluster(clusterName, members);
+  for (const pve of members) dropUnfinished(pve);
+  // The first last: whoever waits for its port finds the whole cluster.
+  const servers: Server[] = [];
+  for (const [i, { listen, nodeName, stateDir }] of [...nodes.entries()].reverse()) {
+    const pve = members[i];
+    if (pve === undefined) continue;
+    const certificate = await readCertificate(stateDir, nodeName);
+    const at = "socket" in listen ? listen : { address: pve.address, port: listen.port };
+    servers.push(await listenPve(pve, { certificate, ...at, delayMs: UNAUTHORIZED_DELAY_MS }));
+  }
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-  await closePve(pve, server);
+  await Promise.all(servers.map(closeServer));
+  await Promise.all(members.map(({ tasks }) => tasks.close()));
 }
 
-export type ListenOptions = {
+export type ListenOptions = ({ readonly address: string; readonly port: number } | { readonly socket: string }) & {
   readonly certificate: { readonly key: string; readonly cert: string };
-  readonly address: string;
-  readonly port: number;
   readonly delayMs: number;
   /** For tests: what goes wrong. */
   readonly faults?: Faults;
 };
 
 export async function listenPve(pve: Pve, options: ListenOptions): Promise<Server> {
-  const { certificate, address, port } = options;
+  const { certificate } = options;
   const server = createServer(
     { ...certificate, keepAliveTimeout: IDLE_MS, maxHeaderSize: HEADER_BYTES_MAX, requireHostHeader: false },
     (request, response) => void answer(pve, request, response, options),
   );
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, address, () => resolve());
+    if ("socket" in options) {
+      // Left behind by a server that was killed.
+      rmSync(options.socket, { force: true });
+      server.listen(options.socket, () => resolve());
+    } else server.listen(options.port, options.address, () => resolve());
   });
   return server;
 }
 
 export async function closePve(pve: Pve, server: Server): Promise<void> {
+  await closeServer(server);
+  await pve.tasks.close();
+}
+
+async function closeServer(server: Server): Promise<void> {
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
-  await pve.tasks.close();
 }
 
 async function answer(

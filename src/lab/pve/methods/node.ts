@@ -24,7 +24,7 @@ export const nodeMethods: Handlers = {
 
   "GET /nodes/{node}/status": ({ pve }) => nodeStatus(pve),
 
-  "GET /nodes/{node}/network": async ({ params }) => networks(text(params, "type")),
+  "GET /nodes/{node}/network": async ({ pve, params }) => networks(pve, text(params, "type")),
 
   "GET /nodes/{node}/apt/versions": ({ pve }) =>
     PACKAGES[pve.release].map(([Package, Version]) => packageVersion(Package, Version)),
@@ -78,9 +78,10 @@ function nodeStatus(pve: Pve): Record<string, unknown> {
   };
 }
 
-/** The bridges and cards of the network namespace this runs in. */
-async function networks(type: string | undefined): Promise<unknown[]> {
-  const links: unknown = JSON.parse((await mustRunProgram(["/sbin/ip", "--json", "--details", "address"])).stdout);
+/** The bridges and cards of the node's network namespace. */
+async function networks({ enter }: Pve, type: string | undefined): Promise<unknown[]> {
+  const { stdout } = await mustRunProgram([...enter, "/sbin/ip", "--json", "--details", "address"]);
+  const links: unknown = JSON.parse(stdout);
   if (!isRecordArray(links)) return [];
   const shown = links.filter((link) => !/^(?:lo$|veth|tap|fwbr|fwpr|fwln)/.test(String(link.ifname)));
   const rows = shown.map(describe);
