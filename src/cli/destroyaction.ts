@@ -11,9 +11,9 @@ export async function destroyExitNode(call: Call): Promise<Outcome> {
   const { opened, request } = await openedHost(call);
   try {
     const parts = await provisionParts(call, opened, await stepProgress(call.parts));
-    const doomed = await findDoomed(parts, request, name);
+    const doomed = await findDoomed(parts, request, name, { templates: call.options.template === true });
     if (doomed.words.length > 0 && call.options.yes !== true) await confirm(call, doomed.words);
-    const gone = await destroy(parts, request, name, doomed, { templates: call.options.template === true });
+    const gone = await destroy(parts, request, name, doomed);
     const told = gone.coordinator === "not-told" ? "; the coordinator was not told of it" : "";
     const container = gone.vmid === undefined ? "there was no container" : `container ${gone.vmid} is gone`;
     return { value: gone, text: `"${name}": ${container}${told}` };

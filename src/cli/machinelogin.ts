@@ -1,21 +1,20 @@
 import { join } from "node:path";
 import { Failure } from "../kit/failure.js";
-import { openSsh, type Ssh } from "../sys/ssh.js";
+import { openSsh, type Ssh, type SshTarget } from "../sys/ssh.js";
 import { shownHostKey } from "../sys/sshhostkey.js";
 import { ensureSshKey } from "../sys/sshkey.js";
 import type { Call } from "./command.js";
-import { HOST_KEY_PATTERN, readConfig, writeConfig } from "./config.js";
+import { HOST_KEY_PATTERN, readConfig, SSH_TARGET_PATTERN, writeConfig } from "./config.js";
 
 /** Root on a machine of one's own over SSH, with a host key that is known before anything is sent. */
 export type MachineLogin = { readonly ssh: Ssh; readonly host: string; readonly where: string };
 
 const SSH_PORT = 22;
 
-export async function loginToMachine(call: Call): Promise<MachineLogin> {
+export async function loginToMachine(call: Call, option = "--ssh"): Promise<MachineLogin> {
   const { parts, options, signal } = call;
   const { files, paths } = parts;
-  const { user, host, port } = targetOf(options.ssh);
-  const pinName = port === SSH_PORT ? host : `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const { user, host, port, pinName } = targetOf(options.ssh, option);
   const where = `${user}@${host}`;
   const known = (await readConfig(files, paths.config)).sshHosts?.[pinName];
   const hostKey = givenHostKey(options.hostKey) ?? known?.hostKey ?? (await confirmedHostKey(call, host, port));
@@ -35,16 +34,27 @@ export async function loginToMachine(call: Call): Promise<MachineLogin> {
   return { ssh, host, where };
 }
 
-function targetOf(given: unknown): { user: string; host: string; port: number } {
-  const match = /^(?:([a-z_][a-z0-9_-]*)@)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(
-    String(given ?? ""),
-  );
-  if (match === null) throw new Failure("usage", `expected --ssh root@host, got "${String(given ?? "nothing")}"`);
-  return {
-    user: match[1] ?? "root",
-    host: (match[2] ?? "").replace(/^\[|\]$/g, ""),
-    port: Number(match[3] ?? SSH_PORT),
-  };
+/** A machine that was logged in to before, by what the config says of it; nobody is asked anything. */
+export async function knownMachine({ parts, options }: Call, text: string, hostName: string): Promise<SshTarget> {
+  const { files, paths } = parts;
+  const { user, host, port, pinName } = targetOf(text, "ssh.jump");
+  const hostKey = (await readConfig(files, paths.config)).sshHosts?.[pinName]?.hostKey;
+  if (hostKey === undefined)
+    throw new Failure("host-key-unconfirmed", `the config names ${text} to go through, but not its SSH host key`, {
+      advice: `exitnode host add ${hostName} --ssh-jump ${text}`,
+    });
+  return { address: host, port, user, privateKey: await privateKey({ parts, options }), hostKey };
+}
+
+type Target = { readonly user: string; readonly host: string; readonly port: number; readonly pinName: string };
+
+function targetOf(given: unknown, option: string): Target {
+  const match = SSH_TARGET_PATTERN.exec(String(given ?? ""));
+  if (match === null) throw new Failure("usage", `expected ${option} root@host, got "${String(given ?? "nothing")}"`);
+  const host = (match[2] ?? "").replace(/^\[|\]$/g, "");
+  const port = Number(match[3] ?? SSH_PORT);
+  const pinName = port === SSH_PORT ? host : `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return { user: match[1] ?? "root", host, port, pinName };
 }
 
 function givenHostKey(given: unknown): string | undefined {
@@ -66,7 +76,7 @@ async function confirmedHostKey({ parts, signal }: Call, host: string, port: num
   throw new Failure("host-key-mismatch", `the SSH host key of ${host} was not confirmed; nothing was sent or kept`);
 }
 
-async function privateKey({ parts, options }: Call): Promise<string> {
+async function privateKey({ parts, options }: Pick<Call, "parts" | "options">): Promise<string> {
   const { files, paths } = parts;
   if (typeof options.identity !== "string") return (await ensureSshKey(files, paths.config)).privateKey;
   const text = await files.readText(options.identity);

@@ -96,6 +96,7 @@ const GROUPS: Record<string, string> = {
   device: "Devices of the network: list, revoke, remove",
   coordinator: "The control plane: up, status, forget",
   appliance: "The container template: build, verify, upload",
+  config: "The configuration: schema",
   lab: "The embedded Proxmox and Internet: up, down, status, exec, nat",
 };
 

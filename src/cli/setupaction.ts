@@ -1,6 +1,6 @@
 import { Failure } from "../kit/failure.js";
-import type { Done } from "../provision/converge.js";
 import { coordinatorOutcome, exitNodeFacts, forwardAdvice } from "../provision/outcome.js";
+import type { Done } from "../provision/run.js";
 import { secretFromStdin, terminalPrompt } from "../sys/prompt.js";
 import { createdKey } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";
@@ -54,10 +54,11 @@ async function addAndMake(call: Call, host: string): Promise<Done> {
   // Asked for once, held in memory, and written down only if the container cannot do without it.
   const secret = await rootSecret(call);
   const env = { ...parts.env, EXITNODE_SECRET: secret };
-  const add = async (makeToken: boolean): Promise<void> => {
+  const add = async (bootstrap: boolean): Promise<void> => {
     // Confirmed the first time, the certificate is pinned from then on.
-    const fingerprint = makeToken ? options.fingerprint : (await hostOf(parts, host)).fingerprint;
-    const added = { ...options, makeToken, fingerprint, secretStdin: false };
+    const fingerprint = bootstrap ? options.fingerprint : (await hostOf(parts, host)).fingerprint;
+    // Whoever hands `setup` a root login has agreed to what it makes.
+    const added = { ...options, bootstrap, agreed: true, fingerprint, secretStdin: false };
     parts.say(firstLine(await hostAdd({ ...call, args: [host], options: added, parts: { ...parts, env } })));
   };
   await add(true);
@@ -67,7 +68,7 @@ async function addAndMake(call: Call, host: string): Promise<Done> {
     if (!(error instanceof Failure) || error.code !== "data-plane-unavailable") throw error;
     parts.say(`the host's kernel has no WireGuard, and only ${ROOT} may pass /dev/net/tun to a container instead:`);
     parts.say(`so the ${ROOT} login is kept for "${host}". To be rid of it, load WireGuard on the host, then run`);
-    parts.say(`exitnode host add ${host} --user ${ROOT} --make-token`);
+    parts.say(`exitnode host add ${host} --bootstrap`);
     await add(false);
     return madeExitNode(call);
   }

@@ -3,12 +3,15 @@ import { Failure } from "../kit/failure.js";
 import type { Millis } from "../kit/time.js";
 import { createContainer } from "./applycreate.js";
 import { applyActions, joinKey, pushChanged, verify, waitCoordinator } from "./applyinside.js";
-import { TUN } from "./containerparams.js";
+import { checkHealth } from "./health.js";
 import { addressesOf } from "./observe.js";
 import { patiently } from "./patience.js";
 import type { Step } from "./plan.js";
-import { startContainer, stopContainer } from "./power.js";
+import { shutDown, startContainer } from "./power.js";
+import { promote, rollBack } from "./rollback.js";
+import { dropSave, makeSave } from "./save.js";
 import { connection, disconnect, findHostKey, lookAtHost, lookInside, type Session } from "./session.js";
+import { passTun } from "./tun.js";
 import { hasSettledAddress, type OwnContainer, recordOf, type View } from "./view.js";
 
 export type Note = (words: string) => void;
@@ -18,7 +21,6 @@ export const ADDRESS_WAIT_MS: Millis = 90_000;
 const ADDRESS_POLL_MS: Millis = 300;
 /** An IPv6 address comes at once, the DHCP answer a little later; a network without IPv4 is believed after this. */
 export const IPV4_WAIT_MS: Millis = 20_000;
-export const REBOOT_SECONDS = 30;
 
 /** Does one step and returns what is known afterwards; whatever it changed is looked at again. */
 export async function applyStep(session: Session, view: View, step: Step, note: Note): Promise<View> {
@@ -65,6 +67,19 @@ export async function applyStep(session: Session, view: View, step: Step, note: 
     }
     case "verify":
       return verify(session, view, note);
+    case "save":
+      return makeSave(session, view, note);
+    case "check-health":
+      return checkHealth(session, view, step.version, note);
+    case "roll-back":
+      return rollBack(session, view, note);
+    case "promote": {
+      const { beside } = container.identity;
+      if (beside === undefined) throw new Error("only one that stands beside can take a place");
+      return promote(session, { ...container, beside });
+    }
+    case "forget-save":
+      return dropSave(session, view);
     default:
       return unreachable(step);
   }
@@ -111,15 +126,9 @@ async function waitAddress(session: Session, view: View, container: OwnContainer
 
 /** A new device is visible after a start; hot-plugging it works only on newer hosts. */
 async function allowTun(session: Session, view: View, container: OwnContainer): Promise<View> {
-  const { host } = session.parts;
-  await patiently(session.parts, () => host.setConfig(container.node, container.vmid, TUN));
+  await passTun(session, container);
   disconnect(session);
-  await host
-    .waitTask(await host.shutdown(container.node, container.vmid, REBOOT_SECONDS))
-    .catch(async (error: unknown) => {
-      if (!(error instanceof Failure)) throw error;
-      await stopContainer(session.parts, container.node, container.vmid);
-    });
+  await shutDown(session.parts, container.node, container.vmid);
   await startContainer(session.parts, container.node, container.vmid);
   const seen = await lookAtHost(session, container);
   const reachable = await waitAddress(session, { ...seen, hostKey: seen.hostKey ?? view.hostKey }, container);

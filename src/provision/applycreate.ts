@@ -1,12 +1,12 @@
 import { Failure } from "../kit/failure.js";
-import { createParams } from "./containerparams.js";
+import { cloneParams, createParams } from "./containerparams.js";
 import { hostKeyIn } from "./hostkey.js";
 import { type Identity, identityId } from "./identity.js";
 import type { Intent } from "./journal.js";
 import { SHOW_DEADLINE_MS, settleIntent } from "./observe.js";
 import type { ProvisionParts } from "./parts.js";
 import { lookAtHost, type Session } from "./session.js";
-import type { OwnContainer, View } from "./view.js";
+import { type OwnContainer, templateName, type View } from "./view.js";
 
 /** Another administrator takes the id between asking for a free one and using it; twenty at once are done by then. */
 export const VMID_TRIES_MAX = 10;
@@ -29,26 +29,31 @@ export async function createContainer(session: Session, view: View, note: (words
   // A coordinator that was lost with its container: what is kept of it would be taken for the new one's.
   if (view.ownCoordinator && view.record === undefined && (await parts.book.record()) !== undefined)
     await parts.book.drop();
+  const { template } = placement;
   const identity: Identity = {
     id,
     name: spec.name,
     given: spec.given,
+    ...(template.kind === "clone" ? { hostKey: template.hostKey } : { template: templateName(placement) }),
     ...(view.ownCoordinator ? { coordinator: true } : {}),
   };
   for (let tries = 1; ; tries++) {
     const intent: Intent = { id, vmid, node: placement.node };
     await journal.add({ at: parts.clock.wall(), step: "create-container", phase: "begin", ...intent });
     try {
-      const params = createParams({
-        spec,
-        defaults: request.defaults,
-        placement,
-        vmid,
-        identity,
-        publicKey: parts.sshKey.publicKey,
-        mayPassDevices: view.mayPassDevices,
-      });
-      const upid = await parts.host.create(placement.node, params);
+      const wanted = { spec, defaults: request.defaults, placement, vmid, identity };
+      const upid =
+        template.kind === "clone"
+          ? await parts.host.clone(placement.node, template.vmid, cloneParams(wanted))
+          : await parts.host.create(
+              placement.node,
+              createParams({
+                ...wanted,
+                publicKey: parts.sshKey.publicKey,
+                // In the create itself only the login counts; root's shell comes afterwards.
+                mayPassDevices: request.login === "root@pam",
+              }),
+            );
       const { log } = await parts.host.waitTask(upid, { onLog: note });
       return await seenAgain(session, view, intent, hostKeyIn(log));
     } catch (error) {

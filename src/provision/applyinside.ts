@@ -12,6 +12,8 @@ export const COORDINATOR_WAIT_MS: Millis = 30_000;
 export const VERIFY_WAIT_MS: Millis = 45_000;
 const POLL_MS: Millis = 300;
 const ACTION_TIMEOUT_MS: Millis = 90_000;
+/** In an upgrade there is something to go back to, and people wait for their traffic. */
+const UPGRADE_ACTION_TIMEOUT_MS: Millis = 15_000;
 const UNIT_LINES = 8;
 
 /** What the files make due is written down inside before the first of them changes, and crossed out once done. */
@@ -53,16 +55,21 @@ async function makeDue(exec: Exec, actions: readonly ContainerAction[], signal: 
 
 export async function applyActions(session: Session, view: View, actions: readonly ContainerAction[]): Promise<void> {
   const ssh = await connection(session, view);
-  await runActions(ssh, actions, session.parts.signal);
+  await runActions(ssh, actions, session.parts.signal, view.isSaved ? UPGRADE_ACTION_TIMEOUT_MS : ACTION_TIMEOUT_MS);
   // All that was due is in the plan, so all of it is done.
   await expectSuccess(ssh, ["rm", "-f", PENDING_PATH], { signal: session.parts.signal });
 }
 
-async function runActions(exec: Exec, actions: readonly ContainerAction[], signal: AbortSignal): Promise<void> {
+async function runActions(
+  exec: Exec,
+  actions: readonly ContainerAction[],
+  signal: AbortSignal,
+  timeoutMs = ACTION_TIMEOUT_MS,
+): Promise<void> {
   for (const { action, commands } of CONTAINER_ACTIONS) {
     if (!actions.includes(action)) continue;
     for (const argv of commands) {
-      const ran = await exec.run(argv, { timeoutMs: ACTION_TIMEOUT_MS, signal });
+      const ran = await exec.run(argv, { timeoutMs, signal });
       if (ran.exitCode === 0) continue;
       const unit = action === "agent" || action === "coordinator" ? await lastWords(exec, `exitnode-${action}`) : "";
       throw new Failure(
@@ -147,7 +154,8 @@ export async function verify(session: Session, view: View, note: (words: string)
   }
 }
 
-async function unlisted(session: Session, view: View): Promise<string | undefined> {
+/** What the coordinator says against it. */
+export async function unlisted(session: Session, view: View): Promise<string | undefined> {
   const listed = (await (await adminOf(session, view)).devices()).find(({ name }) => name === view.spec.name);
   if (listed === undefined) return "the coordinator does not list it";
   if (!listed.online) return "the coordinator lists it as offline";

@@ -17,6 +17,7 @@ export function createParams(wanted: {
   const { spec, placement } = wanted;
   const options = { ...wanted.defaults, ...spec.given };
   const { template } = placement;
+  if (template.kind === "clone") throw new Error("a clone is asked for without these");
   return {
     vmid: wanted.vmid,
     ostemplate: template.kind === "on-host" ? template.volid : `${placement.templateStorage}:vztmpl/${template.name}`,
@@ -37,6 +38,26 @@ export function createParams(wanted: {
     ...(options.pool === undefined ? {} : { pool: options.pool }),
     // Harmless where the kernel has WireGuard, and spares a second start where it has not.
     ...(wanted.mayPassDevices && spec.dataPlane !== "kernel" ? TUN : {}),
+  };
+}
+
+/** What a clone is not given by its source; size, tags and start at boot are put right as on any container of ours. */
+export function cloneParams(wanted: {
+  readonly spec: ExitNodeSpec;
+  readonly defaults: HostDefaults;
+  readonly placement: Placement;
+  readonly vmid: number;
+  readonly identity: Identity;
+}): PveParams & { readonly newid: number } {
+  const { pool, storage } = { ...wanted.defaults, ...wanted.spec.given };
+  return {
+    newid: wanted.vmid,
+    hostname: wanted.spec.name,
+    description: writeIdentity("", wanted.identity),
+    // A linked one would keep the source from ever being removed.
+    full: true,
+    storage: storage ?? wanted.placement.storage,
+    ...(pool === undefined ? {} : { pool }),
   };
 }
 

@@ -1,47 +1,25 @@
 import { asFailure, Failure } from "../kit/failure.js";
-import { applyStep } from "./apply.js";
-import { settledOptions } from "./containerparams.js";
-import type { GivenOptions } from "./identity.js";
-import { Journal } from "./journal.js";
-import { settleIntent } from "./observe.js";
 import { joinFailure } from "./outcome.js";
 import type { HostRequest, ProvisionParts } from "./parts.js";
-import { describeStep, differencesOf, planSteps, type Step, type StepName } from "./plan.js";
+import { differencesOf, planSteps, type Step, type StepName } from "./plan.js";
 import { place } from "./preflight.js";
-import { disconnect, lookAtHost, lookInside, type Session } from "./session.js";
-import { parseName, refuseFixed } from "./spec.js";
+import { type Done, LOOKING, lookFirst, open, REPEATS_MAX, recorded, STEPS_MAX, stuck, type Wanted } from "./run.js";
+import { disconnect, lookInside, type Session } from "./session.js";
 import { undo } from "./undo.js";
+import { finishUpgrade, planUpgrade } from "./upgrade.js";
 import { dataPlaneOf, type View } from "./view.js";
 
 /** observe → plan → apply, until the plan is empty. */
-export type Wanted = { readonly name: string; readonly given: GivenOptions };
-export type Done = {
-  readonly view: View;
-  readonly steps: readonly { readonly step: StepName; readonly seconds: number }[];
-  /** Something on the host, in the container or in the configuration was changed. */
-  readonly changed: boolean;
-};
 export type Planned = { readonly view: View; readonly steps: readonly Step[]; readonly differences: readonly string[] };
-
-/** Far above any real run; a plan that never empties is a bug, and ends here. */
-export const STEPS_MAX = 40;
-/** A step that is due again and again changes nothing. */
-export const REPEATS_MAX = 4;
-/** Steps that only look. */
-const LOOKING: ReadonlySet<StepName> = new Set([
-  "look-inside",
-  "wait-address",
-  "wait-coordinator",
-  "pin-host-key",
-  "verify",
-]);
 
 /** What `create` would do now. Looks inside when it can; changes nothing. */
 export async function plan(parts: ProvisionParts, request: HostRequest, wanted: Wanted): Promise<Planned> {
   const session = await open(parts, request, wanted);
   try {
     const view = await lookEverywhere(session, await start(session));
-    const steps = planSteps(view).filter(({ do: name }) => name !== "look-inside" || view.container === undefined);
+    const underWay = isUpgrading(view);
+    const all = underWay ? planUpgrade(view, { version: (await parts.payload()).version }) : planSteps(view);
+    const steps = all.filter(({ do: name }) => name !== "look-inside" || view.container === undefined);
     return { view, steps, differences: differencesOf(view) };
   } finally {
     disconnect(session);
@@ -54,6 +32,8 @@ export async function create(parts: ProvisionParts, request: HostRequest, wanted
   let view: View | undefined;
   try {
     view = await start(session);
+    // An upgrade that was broken off is gone on with, or goes back.
+    if (isUpgrading(view)) return await finishUpgrade(session, view);
     const steps: { step: StepName; seconds: number }[] = [];
     const repeats = new Map<StepName, number>();
     for (let step = nextStep(view); step !== undefined; step = nextStep(view)) {
@@ -80,31 +60,17 @@ export async function create(parts: ProvisionParts, request: HostRequest, wanted
   }
 }
 
-async function open(parts: ProvisionParts, request: HostRequest, wanted: Wanted): Promise<Session> {
-  const name = parseName(wanted.name);
-  const journal = await Journal.open(parts.files, parts.journalFolder, request.hostName, name);
-  return { parts, request, journal, name, given: wanted.given, ssh: undefined };
-}
-
 /** What is there: a container of ours, one that an earlier run began, or a place for a new one. */
 async function start(session: Session): Promise<View> {
-  const { parts, request, journal, given } = session;
-  let view = await lookAtHost(session);
-  const { intent } = journal;
-  if (view.container === undefined && intent !== undefined) {
-    const made = await settleIntent(parts.host, parts.clock, intent, { showWithinMs: 0, signal: parts.signal });
-    if (made !== undefined) view = await lookAtHost(session, made);
-  }
-  if (view.container !== undefined) {
-    refuseFixed(session.name, given, settledOptions(view.container));
-    return view;
-  }
+  const { parts, request } = session;
+  let view = await lookFirst(session);
+  if (view.container !== undefined) return view;
   if (await isLostCoordinator(session, view)) {
     const adminTokenSha256 = undefined;
     view = { ...view, ownCoordinator: true, record: undefined, adminTokenSha256 };
   }
   const guests = await parts.host.guests();
-  const placement = await place(parts.host, request, view.spec, guests, parts.appliance);
+  const placement = await place(parts.host, request, view.spec, guests, parts.appliance, parts.hostShell !== undefined);
   if (!view.ownCoordinator && view.record !== undefined) await refuseKnownName(session, view);
   return { ...view, placement };
 }
@@ -134,20 +100,11 @@ async function lookEverywhere(session: Session, view: View): Promise<View> {
   return view.container?.running === true ? lookInside(session, view) : view;
 }
 
+const isUpgrading = ({ container }: View): boolean =>
+  container?.identity.save !== undefined || container?.identity.beside !== undefined;
+
 function nextStep(view: View): Step | undefined {
   return planSteps(view)[0];
-}
-
-/** The journal has a step before it is begun, and again once it is done. */
-async function recorded(session: Session, view: View, step: Step): Promise<View> {
-  const { journal, parts } = session;
-  const entry = (phase: "begin" | "done" | "failed") => ({ at: parts.clock.wall(), step: step.do, phase });
-  const quiet = LOOKING.has(step.do) || step.do === "create-container";
-  // A create writes down its own intent, with id and VMID; looking needs no record.
-  if (!quiet) await journal.add(entry("begin"));
-  const after = await parts.progress.step(describeStep(step, view), (note) => applyStep(session, view, step, note));
-  if (!quiet) await journal.add(entry("done"));
-  return after;
 }
 
 /** From here on a failure leaves the container: it can be entered and carries a data plane. */
@@ -156,17 +113,6 @@ async function markUsable(session: Session, view: View): Promise<void> {
   const { kind } = dataPlaneOf(view, view.inside);
   if (kind !== "kernel" && kind !== "userspace") return;
   await session.journal.add({ at: session.parts.clock.wall(), step: "usable", phase: "done" });
-}
-
-function stuck(view: View, step: Step): Failure {
-  const left = differencesOf(view).slice(0, 5).join("; ");
-  return new Failure(
-    "no-progress",
-    `"${describeStep(step, view)}" is due again after it was done: ${left || "no difference is left"}`,
-    {
-      advice: `exitnode logs ${view.spec.name}`,
-    },
-  );
 }
 
 function interrupted(session: Session, error: unknown): Failure {

@@ -1,9 +1,11 @@
 import { Failure } from "../kit/failure.js";
+import { missing, needsForTemplateRemoval, pveumLines } from "../pve/permissions.js";
 import { isOurTemplate } from "./identity.js";
 import { Journal } from "./journal.js";
 import { addressesOf, findContainer, settleIntent } from "./observe.js";
 import type { HostRequest, ProvisionParts } from "./parts.js";
 import { removeContainer } from "./power.js";
+import { removeSave } from "./save.js";
 import { parseName } from "./spec.js";
 import type { OwnContainer } from "./view.js";
 
@@ -17,10 +19,20 @@ export type Destroyed = {
   /** Templates of ours that were removed. */
   readonly templates: readonly string[];
 };
-export type Doomed = { readonly container: OwnContainer | undefined; readonly words: readonly string[] };
+export type Doomed = {
+  readonly container: OwnContainer | undefined;
+  readonly templates: readonly DoomedTemplate[];
+  readonly words: readonly string[];
+};
+export type DoomedTemplate = { readonly node: string; readonly storage: string; readonly volid: string };
 
-/** What there is to take away, in words for the question. */
-export async function findDoomed(parts: ProvisionParts, request: HostRequest, name: string): Promise<Doomed> {
+/** What there is to take away, in words for the question; refused when the login may not take all of it. */
+export async function findDoomed(
+  parts: ProvisionParts,
+  request: HostRequest,
+  name: string,
+  options: { readonly templates: boolean } = { templates: false },
+): Promise<Doomed> {
   parseName(name);
   const { host, clock, signal } = parts;
   const journal = await Journal.open(parts.files, parts.journalFolder, request.hostName, name);
@@ -36,16 +48,18 @@ export async function findDoomed(parts: ProvisionParts, request: HostRequest, na
             ? ["the coordinator in it: every device of its network has to join anew"]
             : []),
         ];
-  return { container, words };
+  const templates = options.templates
+    ? await findTemplates(parts, request, name, container?.node ?? request.pveNode)
+    : [];
+  return { container, templates, words: [...words, ...templates.map(({ volid }) => `the template ${volid}`)] };
 }
 
-/** Takes away the container, what the coordinator knows of it, and our journal; with `templates`, those we uploaded. */
+/** Takes away the container, what the coordinator knows of it, our journal, and the templates that were found. */
 export async function destroy(
   parts: ProvisionParts,
   request: HostRequest,
   name: string,
-  { container }: Doomed,
-  options: { readonly templates: boolean },
+  { container, templates }: Doomed,
 ): Promise<Destroyed> {
   const { host, progress, book } = parts;
   const journal = await Journal.open(parts.files, parts.journalFolder, request.hostName, name);
@@ -61,6 +75,9 @@ export async function destroy(
     throw new Failure("exit-node-unknown", `there is no exit node "${name}" on ${request.hostName}`, {
       advice: "exitnode list",
     });
+  const save = container?.identity.save;
+  if (container !== undefined && save !== undefined)
+    await progress.step("remove what an upgrade kept", () => removeSave({ parts }, container, save));
   if (container !== undefined)
     await progress.step(`take away container ${container.vmid}`, () =>
       removeContainer(parts, container.node, container.vmid),
@@ -68,7 +85,10 @@ export async function destroy(
   // Another coordinator's record stays, even when this container had one of its own.
   const ours = record?.adminUrls.some((url) => addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, "")));
   if (own && ours === true) await book.drop();
-  const templates = options.templates ? await removeTemplates(parts, container?.node ?? request.pveNode) : [];
+  for (const { node, storage, volid } of templates)
+    await progress.step(`remove the template ${volid}`, async () =>
+      host.waitTask(await host.deleteVolume(node, storage, volid)),
+    );
   await journal.remove();
   host.close();
   return {
@@ -76,7 +96,7 @@ export async function destroy(
     vmid: container?.vmid,
     pveNode: container?.node,
     coordinator: own || lost ? "gone" : (known ?? "not-told"),
-    templates,
+    templates: templates.map(({ volid }) => volid),
   };
 }
 
@@ -102,19 +122,37 @@ async function forgetRecord(parts: ProvisionParts, name: string): Promise<"told"
   }
 }
 
-/** On the container's node; when an earlier run took that away, on the first there is: templates went there too. */
-async function removeTemplates(parts: ProvisionParts, known: string | undefined): Promise<string[]> {
-  const { host, progress } = parts;
+/**
+ * On the container's node; when an earlier run took that away, on the first there is: templates went there too. The
+ * right to remove them is looked for now: a container that is gone does not come back when its template cannot go.
+ */
+async function findTemplates(
+  { host }: ProvisionParts,
+  request: HostRequest,
+  name: string,
+  known: string | undefined,
+): Promise<DoomedTemplate[]> {
   const node = known ?? (await host.nodes()).find(({ online }) => online)?.name;
   if (node === undefined) return [];
-  const removed: string[] = [];
-  for (const storage of (await host.storages(node)).filter(({ content }) => content.includes("vztmpl")))
-    for (const { volid } of await host.templates(node, storage.id)) {
-      if (!isOurTemplate(volid)) continue;
-      await progress.step(`remove the template ${volid}`, async () =>
-        host.waitTask(await host.deleteVolume(node, storage.id, volid)),
-      );
-      removed.push(volid);
-    }
-  return removed;
+  const found: DoomedTemplate[] = [];
+  for (const { id, content } of await host.storages(node)) {
+    if (!content.includes("vztmpl")) continue;
+    for (const { volid } of await host.templates(node, id))
+      if (isOurTemplate(volid)) found.push({ node, storage: id, volid });
+  }
+  const needs = [...new Set(found.map(({ storage }) => storage))].flatMap(needsForTemplateRemoval);
+  if (needs.length === 0) return found;
+  const lacking = missing(await host.permissions(needs.map(({ path }) => path)), needs);
+  if (lacking.length === 0) return found;
+  throw new Failure(
+    "permissions-missing",
+    `${request.login} may not remove templates: it lacks ${lacking.map(({ path, anyOf }) => `${anyOf.join(" or ")} on ${path}`).join(", ")}`,
+    {
+      advice: [
+        `without its templates: exitnode destroy ${name} --host ${request.hostName}`,
+        "or on the Proxmox host, as root:",
+        ...pveumLines(request.login, lacking),
+      ].join("\n"),
+    },
+  );
 }

@@ -39,6 +39,27 @@ const givenOptions = z
   .partial();
 export type GivenOptions = z.infer<typeof givenOptions>;
 
+/**
+ * How the state of before an upgrade is kept, written down before it is made: while the description says so, an
+ * upgrade is under way. The name is the snapshot's, or stands in the notes of the backup; the others are containers:
+ * a copy, the next one that is to take this one's place, the previous one whose place this one took.
+ * `tunnel`: a device of ours came through the exit node before the upgrade, so it has to afterwards.
+ */
+const kept = { name: z.string(), tunnel: z.boolean().optional() };
+const save = z.discriminatedUnion("how", [
+  z.object({ how: z.literal("snapshot"), ...kept }),
+  z.object({ how: z.literal("backup"), ...kept, storage: z.string() }),
+  z.object({ how: z.enum(["copy", "next", "previous"]), ...kept, vmid: z.number() }),
+]);
+export type Save = z.infer<typeof save>;
+
+/**
+ * Says of a container that it stands beside the exit node of its name and is none itself: the copy of before an
+ * upgrade, the one that is to take its place, or the one whose place it took. `net0` is what it takes over, `of` the one it stands beside.
+ */
+const beside = z.object({ as: z.enum(["copy", "next", "previous"]), of: z.number(), net0: z.string() });
+export type Beside = z.infer<typeof beside>;
+
 const identitySchema = z.object({
   id: z.string().min(1).max(64),
   name: z.string(),
@@ -46,9 +67,13 @@ const identitySchema = z.object({
   hostKey: z.string().optional(),
   /** The coordinator runs here too. */
   coordinator: z.boolean().optional(),
+  /** The template it was made from, without its storage. */
+  template: z.string().optional(),
   /** Where it was last seen from outside. */
   publicAddress: z.string().optional(),
   given: givenOptions.default({}),
+  save: save.optional(),
+  beside: beside.optional(),
 });
 export type Identity = z.infer<typeof identitySchema>;
 

@@ -5,7 +5,7 @@ import type { Guest, PveHost } from "../pve/guests.js";
 import { upidParts } from "../pve/upid.js";
 import type { Clock } from "../sys/clock.js";
 import { hostKeyIn } from "./hostkey.js";
-import { readIdentity, TAG } from "./identity.js";
+import { type Beside, readIdentity, TAG } from "./identity.js";
 import type { Intent } from "./journal.js";
 import type { OwnContainer } from "./view.js";
 
@@ -13,11 +13,12 @@ import type { OwnContainer } from "./view.js";
 
 /** Every exit node of ours on the host; a tagged container without our line is somebody else's. */
 export async function ownContainers(host: PveHost): Promise<OwnContainer[]> {
-  return own(
-    host,
-    (await host.guests()).filter((guest) => guest.tags.includes(TAG)),
-  );
+  const tagged = (await host.guests()).filter((guest) => guest.tags.includes(TAG));
+  return (await own(host, tagged)).filter(({ identity }) => identity.beside === undefined);
 }
+
+/** One that stands beside an exit node. */
+export type BesideContainer = OwnContainer & { readonly beside: Beside };
 
 /** Ours by that name. One that lost its tag is found by its hostname; anybody else's of that name is no match. */
 export async function findContainer(
@@ -26,7 +27,10 @@ export async function findContainer(
   name: string,
 ): Promise<OwnContainer | undefined> {
   const candidates = guests.filter((guest) => guest.tags.includes(TAG) || guest.name === name);
-  const found = (await own(host, candidates)).filter(({ identity }) => identity.name === name);
+  const named = (await own(host, candidates)).filter(({ identity }) => identity.name === name);
+  const found = named.filter(({ identity }) => identity.beside === undefined);
+  // A run was killed as it went back to a copy, or as it put a new container in the place of the one before.
+  if (found.length === 0) return named.find(({ identity }) => isHeir(identity.beside, named));
   const [first, second] = found;
   if (second !== undefined)
     throw new Failure(
@@ -37,6 +41,14 @@ export async function findContainer(
       },
     );
   return first;
+}
+
+/** What it stood beside is gone, or has made room for it. */
+function isHeir(beside: Beside | undefined, named: readonly OwnContainer[]): boolean {
+  if (beside?.as === "copy") return true;
+  return (
+    beside?.as === "next" && named.some(({ vmid, identity }) => vmid === beside.of && identity.beside !== undefined)
+  );
 }
 
 async function own(host: PveHost, guests: readonly Guest[]): Promise<OwnContainer[]> {

@@ -52,7 +52,7 @@ export function exitNodeFacts(view: View): ExitNodeFacts {
 export function forwardAdvice(view: View): string | undefined {
   const { address, publicAddress } = exitNodeFacts(view);
   if (publicAddress === undefined || address === undefined) return undefined;
-  const ports = view.ownCoordinator ? "udp/51820, udp/3478 and tcp/443" : "udp/51820";
+  const ports = view.ownCoordinator ? "udp/51820, udp/3478, udp/3479 and tcp/443" : "udp/51820";
   return `forward ${ports} of ${publicAddress} to ${address} on your router`;
 }
 

@@ -1,4 +1,6 @@
+import type { Ip } from "../kit/ip.js";
 import type { PveHost } from "../pve/guests.js";
+import type { PveRecovery } from "../pve/recovery.js";
 import type { Clock } from "../sys/clock.js";
 import type { Files } from "../sys/files.js";
 import type { Random } from "../sys/random.js";
@@ -10,13 +12,15 @@ import type { HostDefaults } from "./spec.js";
 
 /** What provisioning uses of the world. */
 export type ProvisionParts = {
-  readonly host: PveHost;
+  readonly host: PveHost & PveRecovery;
   readonly clock: Clock;
   readonly random: Random;
   readonly files: Files;
   /** Where journals are kept. */
   readonly journalFolder: string;
   readonly openSsh: (target: SshTarget, signal?: AbortSignal) => Promise<Ssh>;
+  /** A shell as root on the PVE node, when the host's entry names one: what no token may do is done there. */
+  readonly hostShell?: (signal?: AbortSignal) => Promise<Ssh>;
   readonly sshKey: SshKeyPair;
   readonly sha256: (content: string | Uint8Array) => string;
   /** Read when files are compared for the first time: a host that refuses us costs no reading. */
@@ -26,6 +30,17 @@ export type ProvisionParts = {
   readonly book: CoordinatorBook;
   readonly progress: Progress;
   readonly signal: AbortSignal;
+  /** Goes into the network as a device of its own for some seconds, and out by that exit node. What fails, in words. */
+  readonly tunnel?: (exit: ProbedExit) => Promise<string | undefined>;
+};
+
+/** An exit node by its name in the network, and where this machine reaches its container. */
+export type ProbedExit = {
+  readonly name: string;
+  readonly address: Ip;
+  readonly admin: Admin;
+  /** Somebody in the Internet to talk to. */
+  readonly whoami: readonly string[];
 };
 
 export type Appliance = {

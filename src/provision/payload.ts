@@ -20,6 +20,8 @@ export type WantedFile = {
 
 /** What this package brings along: templates/*.hbs by name, and the bundles of dist/ by name. */
 export type Payload = {
+  /** What the agent among the bundles calls itself. */
+  readonly version: string;
   readonly templates: Readonly<Record<string, string>>;
   readonly bundles: Readonly<Record<string, Uint8Array>>;
   /** Lower-case hex of the bundles, worked out once. */

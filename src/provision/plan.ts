@@ -2,7 +2,10 @@ import { Failure } from "../kit/failure.js";
 import { CONTAINER_ACTIONS, type ContainerAction } from "../netconf/containerfiles.js";
 import type { PveParams } from "../pve/guests.js";
 import { configDifferences, type Difference, fileDifferences, runtimeDifferences } from "./drift.js";
+import type { Save } from "./identity.js";
 import type { Inside } from "./inside.js";
+import { MODULE, waysAdvice } from "./preflight/dataplane.js";
+import { onHost } from "./preflight/finding.js";
 import { coordinatorOf, dataPlaneOf, hasSettledAddress, recordOf, unhealthy, type View } from "./view.js";
 
 /**
@@ -23,7 +26,12 @@ export type Step =
   | { readonly do: "apply"; readonly actions: readonly ContainerAction[]; readonly words: readonly string[] }
   | { readonly do: "wait-coordinator" }
   | { readonly do: "record-coordinator" }
-  | { readonly do: "verify" };
+  | { readonly do: "verify" }
+  | { readonly do: "save"; readonly how: Save["how"] | undefined }
+  | { readonly do: "check-health"; readonly version: string | undefined }
+  | { readonly do: "roll-back"; readonly how: Save["how"] }
+  | { readonly do: "promote" }
+  | { readonly do: "forget-save"; readonly how: Save["how"] | undefined };
 export type StepName = Step["do"];
 
 export function planSteps(view: View): Step[] {
@@ -125,17 +133,17 @@ function dataPlaneUnavailable(view: View, wanted: string): Failure {
       : wanted === "kernel"
         ? "the host's kernel has no WireGuard for the container"
         : "the host's kernel has no WireGuard for the container, and this login may not pass /dev/net/tun through";
-  const module =
-    "load WireGuard on the Proxmox host, as root: modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf";
-  const login =
-    "add the host with a root@pam login, which may pass /dev/net/tun through: exitnode host add NAME --user root@pam";
+  const module = onHost(MODULE);
   // A container made by this run is about to be taken away.
-  const device =
-    view.placement === undefined && vmid !== undefined
-      ? `pass the device through on the Proxmox host, as root: pct set ${vmid} -dev0 /dev/net/tun,mode=0666 && pct reboot ${vmid}`
-      : login;
-  const ways =
-    wanted === "kernel" ? [module] : wanted === "userspace" ? [device] : [`either ${module}`, `or ${device}`];
+  const stays = view.placement === undefined && vmid !== undefined;
+  const device = stays ? `pct set ${vmid} --dev0 /dev/net/tun,mode=0666 && pct reboot ${vmid}` : undefined;
+  const ways = [
+    ...(wanted === "kernel" ? [module] : []),
+    ...(wanted !== "kernel" && device !== undefined
+      ? [...(wanted === "auto" ? [module, "or:"] : []), onHost(device)]
+      : []),
+    ...(wanted !== "kernel" && device === undefined ? [waysAdvice({ wanted, hostName: "NAME" })] : []),
+  ];
   return new Failure("data-plane-unavailable", message, { advice: [...ways, "then run create again"].join("\n") });
 }
 
@@ -171,8 +179,26 @@ export function describeStep(step: Step, view: View): string {
       return "note the coordinator in the configuration";
     case "verify":
       return "check that it works";
+    case "save":
+      return `keep the state of before: ${step.how === undefined ? "snapshot, backup or copy" : SAVES[step.how]}`;
+    case "check-health":
+      return `check that it works${step.version === undefined ? "" : ` in version ${step.version}`}, else go back`;
+    case "roll-back":
+      return `go back to the state of before, from ${SAVES[step.how]}`;
+    case "promote":
+      return `let container ${view.container?.vmid} be "${name}"`;
+    case "forget-save":
+      return `remove ${step.how === undefined ? "what was kept" : SAVES[step.how]} again`;
   }
 }
+
+const SAVES: Record<Save["how"], string> = {
+  snapshot: "a snapshot",
+  backup: "a backup",
+  copy: "a copy",
+  next: "the container that was to take its place",
+  previous: "the container whose place it took",
+};
 
 /** Everything that is not as wanted, in words; for a plan, and for the result of a run. */
 export function differencesOf(view: View): string[] {

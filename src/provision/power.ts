@@ -18,6 +18,20 @@ export const stopContainer = (parts: Parts, node: string, vmid: number): Promise
     patiently(parts, async () => void (await parts.host.waitTask(await parts.host.stop(node, vmid)))),
   );
 
+/** How long its processes may take to end by themselves. */
+export const SHUTDOWN_SECONDS = 30;
+
+/** Lets it end its processes; one that does not is stopped. */
+export const shutDown = (parts: Parts, node: string, vmid: number): Promise<void> =>
+  unless("container-stopped", async () => {
+    await patiently(parts, async () => {
+      await parts.host.waitTask(await parts.host.shutdown(node, vmid, SHUTDOWN_SECONDS));
+    }).catch(async (error: unknown) => {
+      if (!(error instanceof Failure) || error.code === "container-stopped") throw error;
+      await stopContainer(parts, node, vmid);
+    });
+  });
+
 /** Stops it if it runs, and removes it with all that Proxmox keeps for it. */
 export function removeContainer(parts: Parts, node: string, vmid: number): Promise<void> {
   const { host } = parts;

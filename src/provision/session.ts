@@ -9,6 +9,7 @@ import type { Journal } from "./journal.js";
 import { addressesOf, findContainer, hostKeyFromTasks, readContainer } from "./observe.js";
 import type { HostRequest, ProvisionParts } from "./parts.js";
 import { type WantedFile, wantedFiles } from "./payload.js";
+import { isSaved } from "./saved.js";
 import { changeable, resolveSpec } from "./spec.js";
 import { addressOf, fileInputsOf, hasSettledAddress, type OwnContainer, type View } from "./view.js";
 
@@ -54,13 +55,14 @@ export async function lookAtHost(session: Session, known?: OwnContainer): Promis
       request.defaults,
     ),
     container,
+    isSaved: container === undefined ? false : await isSaved(parts.host, container),
     placement: undefined,
     hostKey: container?.identity.hostKey,
     addresses: container?.running ? await addressesOf(parts.host, container) : [],
     awaitsIpv4: session.journal.intent !== undefined,
     inside: undefined,
     files: undefined,
-    mayPassDevices: request.login === "root@pam",
+    mayPassDevices: request.login === "root@pam" || parts.hostShell !== undefined,
     ownCoordinator,
     record,
     adminTokenSha256:

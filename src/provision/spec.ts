@@ -49,7 +49,11 @@ export const FIXED_OPTIONS = [
   "pool",
 ] as const satisfies readonly (keyof GivenOptions)[];
 
-export type HostDefaults = GivenOptions & { readonly whoami?: readonly string[] | undefined };
+export type HostDefaults = GivenOptions & {
+  readonly whoami?: readonly string[] | undefined;
+  /** A container that root prepared with /dev/net/tun: new ones are cloned from it. */
+  readonly tunSource?: number | undefined;
+};
 
 /** Given now, else remembered in the container, else the host entry's, else ours. */
 export function resolveSpec(

@@ -5,6 +5,7 @@ import type { Inside } from "./inside.js";
 import type { CoordinatorRecord } from "./parts.js";
 import type { WantedFile } from "./payload.js";
 import { type FileInputs, ownUrls, publicFrom } from "./payload.js";
+import type { Finding } from "./preflight/finding.js";
 import type { ExitNodeSpec } from "./spec.js";
 
 /** A container of ours as Proxmox tells of it. */
@@ -24,13 +25,25 @@ export type Placement = {
   readonly bridge: string;
   readonly template:
     | { readonly kind: "on-host"; readonly volid: string }
-    | { readonly kind: "upload"; readonly name: string };
+    | { readonly kind: "upload"; readonly name: string }
+    /** No template: a copy of a container that root prepared, which keeps the host key of its source. */
+    | { readonly kind: "clone"; readonly vmid: number; readonly hostKey: string };
+  /** What does not stop a create, and is worth knowing before it. */
+  readonly warnings?: readonly Finding[];
 };
+
+/** "debian-13-exitnode_0.1.0_amd64.tar.xz", wherever it lies; undefined where there is none. */
+export function templateName({ template }: Placement): string | undefined {
+  if (template.kind === "clone") return undefined;
+  return template.kind === "upload" ? template.name : template.volid.replace(/^.*\//, "");
+}
 
 /** All that is known when a plan is made; what is undefined has not been seen yet, or is not there yet. */
 export type View = {
   readonly spec: ExitNodeSpec;
   readonly container: OwnContainer | undefined;
+  /** The state of before an upgrade, of which the description tells, is there to go back to. */
+  readonly isSaved: boolean;
   /** Only while there is no container. */
   readonly placement: Placement | undefined;
   readonly hostKey: string | undefined;
@@ -39,7 +52,7 @@ export type View = {
   readonly awaitsIpv4: boolean;
   readonly inside: Inside | undefined;
   readonly files: readonly WantedFile[] | undefined;
-  /** The login may pass devices through: root@pam with a password, nobody else. */
+  /** Devices can be passed through: by the login, which is root@pam with a password then, or by root's shell. */
   readonly mayPassDevices: boolean;
   /** The coordinator runs in this container. */
   readonly ownCoordinator: boolean;

@@ -149,7 +149,7 @@ describe("create", () => {
   test("destroy takes away the container, the coordinator's record and the journal, and a new create works", async () => {
     const { proxmox, machine } = await made();
     const parts = await modelParts(proxmox, machine);
-    const gone = await destroy(parts, REQUEST, "home", await findDoomed(parts, REQUEST, "home"), { templates: false });
+    const gone = await destroy(parts, REQUEST, "home", await findDoomed(parts, REQUEST, "home"));
     assert.deepEqual([gone.vmid, gone.coordinator], [100, "gone"]);
     assert.equal(proxmox.containers.size, 0);
     assert.deepEqual([machine.record, machine.token, [...machine.files]], [undefined, undefined, []]);
@@ -161,10 +161,7 @@ describe("create", () => {
     const { proxmox, machine } = await made();
     const parts = await modelParts(proxmox, machine);
     const doomed = await findDoomed(parts, REQUEST, "other");
-    await assert.rejects(
-      destroy(parts, REQUEST, "other", doomed, { templates: false }),
-      failsWith("exit-node-unknown"),
-    );
+    await assert.rejects(destroy(parts, REQUEST, "other", doomed), failsWith("exit-node-unknown"));
     assert.equal(proxmox.containers.size, 1);
     assert.ok(machine.record);
   });

@@ -119,6 +119,7 @@ function modelAdmin(network: ModelNetwork, weather: Weather): Admin {
         id: "k1",
         role: request.role,
         reusable: false,
+        ...{ tags: [], ephemeral: false, preapproved: false },
         createdAtMs: 0,
         expiresAtMs: 1,
         state: "valid",

@@ -4,8 +4,11 @@ import { Failure } from "../../src/kit/failure.js";
 import { create, plan } from "../../src/provision/converge.js";
 import { destroy, findDoomed } from "../../src/provision/destroy.js";
 import type { HostRequest } from "../../src/provision/parts.js";
+import { replace } from "../../src/provision/replace.js";
+import { upgrade } from "../../src/provision/upgrade.js";
 import { type RunParts, requestFor, runParts } from "./faultparts.js";
 import { type Ground, openWorld, type World } from "./faultworld.js";
+import { withVersion } from "./upgradeworld.js";
 import { matrixOf, type Planned, Weather } from "./weather.js";
 
 /** One command with one thing that goes wrong, the same command again without, and what there has to be then. */
@@ -14,12 +17,17 @@ const AT_ONCE = 8;
 
 export type Action = (parts: RunParts, request: HostRequest) => Promise<unknown>;
 export const creating: Action = (parts, request) => create(parts, request, WANTED);
+/** The version that an upgrade brings. */
+const NEW = "1";
+export const upgrading: Action = (parts, request) => upgrade(withVersion(parts, NEW), request, "home");
 const destroyingWith =
   (templates: boolean): Action =>
   async (parts, request) =>
-    destroy(parts, request, "home", await findDoomed(parts, request, "home"), { templates });
+    destroy(parts, request, "home", await findDoomed(parts, request, "home", { templates }));
 export const destroying = destroyingWith(false);
+export const replacing: Action = (parts, request) => replace(withVersion(parts, NEW), request, "home");
 export const destroyingAll = destroyingWith(true);
+const DESTROYS = new Set([destroying, destroyingAll]);
 
 /** The run's end: "done", "killed", or what was thrown. */
 async function ran(world: World, action: Action, planned?: Planned): Promise<{ end: unknown; weather: Weather }> {
@@ -77,7 +85,7 @@ export function runMatrix(ground: Ground, { name, action, from, cases }: Scenari
           const { end: again } = await ran(world, action);
           const words = again instanceof Error ? again.stack : String(again);
           // When everything is taken away, journal and all, there is nothing to say but that.
-          const isGone = action !== creating && again instanceof Failure && again.code === "exit-node-unknown";
+          const isGone = DESTROYS.has(action) && again instanceof Failure && again.code === "exit-node-unknown";
           assert.ok(again === "done" || isGone, `the second run: ${words}; the first: ${end}`);
           await assertWell(world, action);
         } finally {
@@ -87,22 +95,31 @@ export function runMatrix(ground: Ground, { name, action, from, cases }: Scenari
   });
 }
 
-const assertWell = async (world: World, action: Action): Promise<void> =>
-  action === creating ? assertOneHealthy(world) : assertNothing(world, action === destroyingAll);
+const assertWell = async (world: World, action: Action): Promise<void> => {
+  if (DESTROYS.has(action)) return assertNothing(world, action === destroyingAll);
+  await assertOneHealthy(world, action === upgrading || action === replacing ? NEW : undefined);
+};
 
 const disksOf = ({ pve }: World): string[] =>
   pve.storages.all.flatMap((storage) => storage.disks()).map(({ volid }) => volid);
+const backupsOf = ({ pve }: World): string[] =>
+  pve.storages.all
+    .filter(({ entry }) => entry.content.includes("backup"))
+    .flatMap((storage) => storage.list("backup"))
+    .map(({ volid }) => volid);
 const templatesOf = ({ pve }: World): string[] =>
   pve.storages
     .get("local")
     .list("vztmpl")
     .map(({ volid }) => volid);
 
-async function assertOneHealthy(world: World): Promise<void> {
+async function assertOneHealthy(world: World, version: string | undefined): Promise<void> {
   const [vmid = 0, ...others] = world.pve.guests.list();
   assert.deepEqual(others, [], "one container");
-  const { options } = world.pve.guests.read(vmid).config;
+  const { options, snapshots } = world.pve.guests.read(vmid).config;
   assert.equal(options.lock, undefined);
+  assert.deepEqual([...snapshots.keys(), ...backupsOf(world)], [], "neither snapshot nor backup");
+  assert.doesNotMatch(options.description ?? "", /"(?:save|beside)":/);
   assert.deepEqual(disksOf(world), [options.rootfs?.split(",")[0]], "one volume, the container's");
   assert.deepEqual(templatesOf(world), [`local:vztmpl/${world.ground.appliance.name}`]);
   const container = world.inside.containers.get(vmid);
@@ -111,8 +128,9 @@ async function assertOneHealthy(world: World): Promise<void> {
     container.devices.map(({ name, online }) => ({ name, online })),
     [{ name: "home", online: true }],
   );
+  if (version !== undefined) assert.equal(container.version, version);
   const parts = runParts(world, new Weather());
-  const left = await plan(parts, requestFor(world), WANTED);
+  const left = await plan(version === undefined ? parts : withVersion(parts, version), requestFor(world), WANTED);
   parts.closeAll();
   assert.deepEqual([left.steps, left.differences, left.view.inside?.pending], [[], [], []]);
 }

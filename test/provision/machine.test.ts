@@ -24,7 +24,10 @@ const bundles = [{ from: "package.json", content: Buffer.from("{}\n") }];
 const coordinator = coordinatorService(
   await readTemplates(read),
   bundles,
-  { port: 8_443, stunPort: 3_479, urls: ["https://vpn.example.net:8443"], adminTokenSha256: "0".repeat(64) },
+  {
+    ...{ port: 8_443, stunPort: 3_479, otherStunPort: 3_480 },
+    ...{ urls: ["https://vpn.example.net:8443"], adminTokenSha256: "0".repeat(64) },
+  },
   "x86_64",
   sha256Hex,
 );

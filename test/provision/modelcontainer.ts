@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { Failure } from "../../src/kit/failure.js";
-import { parseIp } from "../../src/kit/ip.js";
+import { type Ip, parseIp } from "../../src/kit/ip.js";
 import type { PveParams } from "../../src/pve/guests.js";
 import type { Ran } from "../../src/sys/exec.js";
 import type { Ssh } from "../../src/sys/ssh.js";
@@ -34,15 +34,17 @@ export class ModelNetwork {
 export class ModelContainer {
   readonly options: Record<string, string>;
   readonly hostKey: string;
-  readonly address;
+  address: Ip;
   readonly files = new Map<string, RemoteFile>();
   readonly units = new Map<string, string>();
   readonly sysctl = new Map<string, string>();
   readonly devices: DeviceInfo[];
-  readonly #kernelWireguard: boolean;
+  kernelWireguard: boolean;
   readonly #network: ModelNetwork | undefined;
   #keys = 0;
   #deviceId: string | undefined;
+  /** The MAC address at which a container that is to take another's place begins. */
+  #turn: string | undefined;
   running = false;
   tun = false;
   joined = false;
@@ -61,7 +63,7 @@ export class ModelContainer {
     this.devices = more.network?.devices ?? [];
     this.hostKey = more.hostKey ?? `SHA256:${String(vmid).padEnd(43, "k")}`;
     this.address = parseIp(`198.18.77.${Number(vmid) % 250}`);
-    this.#kernelWireguard = kernelWireguard;
+    this.kernelWireguard = kernelWireguard;
   }
 
   get hostname(): string {
@@ -104,21 +106,42 @@ export class ModelContainer {
 
   /** As it is, in another network or the same. */
   copy(network?: ModelNetwork): ModelContainer {
-    const vmid = Number(this.address.split(".")[3]);
-    const made = new ModelContainer({ vmid, ...this.options }, this.#kernelWireguard, {
+    const made = new ModelContainer({ vmid: 0, ...this.options }, this.kernelWireguard, {
       hostKey: this.hostKey,
       network,
     });
-    for (const [path, file] of this.files) made.files.set(path, file);
-    for (const [unit, state] of this.units) made.units.set(unit, state);
-    for (const [key, value] of this.sysctl) made.sysctl.set(key, value);
-    if (network === undefined) made.devices.push(...this.devices);
-    made.#deviceId = this.#deviceId;
+    made.load(this.saved());
+    made.address = this.address;
     made.running = this.running;
     made.tun = this.tun;
-    made.joined = this.joined;
-    made.loadedNft = this.loadedNft;
     return made;
+  }
+
+  /** All that its disk holds: what a snapshot, a backup and a copy take along. */
+  saved(): string {
+    const files = [...this.files.values()].map((file) => ({
+      ...file,
+      content:
+        typeof file.content === "string" ? file.content : { base64: Buffer.from(file.content).toString("base64") },
+    }));
+    const { joined, loadedNft } = this;
+    const devices = this.#network === undefined ? this.devices : [];
+    const [units, sysctl] = [[...this.units], [...this.sysctl]];
+    return JSON.stringify({ files, units, sysctl, devices, deviceId: this.#deviceId, joined, loadedNft });
+  }
+
+  load(saved: string): void {
+    const state = JSON.parse(saved);
+    for (const file of state.files) {
+      const content = typeof file.content === "string" ? file.content : Buffer.from(file.content.base64, "base64");
+      this.files.set(file.path, { ...file, content });
+    }
+    for (const [unit, is] of state.units) this.units.set(unit, is);
+    for (const [key, value] of state.sysctl) this.sysctl.set(key, value);
+    if (this.#network === undefined) this.devices.push(...state.devices);
+    this.#deviceId = state.deviceId;
+    this.joined = state.joined;
+    this.loadedNft = state.loadedNft;
   }
 
   open(): Ssh {
@@ -150,16 +173,53 @@ export class ModelContainer {
     if (line.includes("systemd-sysctl"))
       for (const match of this.#text("/etc/sysctl.d/60-exitnode.conf").matchAll(/^-?(net\S+) = (\S+)$/gm))
         this.sysctl.set((match[1] ?? "").replaceAll(".", "/"), match[2] ?? "");
-    const unit = /^systemctl restart (exitnode-\w+)\.service$/.exec(line)?.[1];
+    const unit = /^systemctl (?:re)?start (exitnode-\w+)\.service$/.exec(line)?.[1];
     if (unit !== undefined) this.#restart(unit);
+    if (line === "systemctl stop exitnode-coordinator.service") this.units.set("exitnode-coordinator", "inactive");
+    if (line.includes("| base64 -w0")) return said(Buffer.from(this.#state()).toString("base64"));
+    if (line.includes("base64 -d |")) this.#takeState(Buffer.from(input, "base64").toString());
+    if (argv[0] === "systemd-run") this.#turn = /[0-9a-f]{2}(?::[0-9a-f]{2}){5}/.exec(line)?.[0];
     if (argv[0] === "node") return this.#call(argv[3] ?? "", argv[4] ?? "", input);
     return said("");
+  }
+
+  /** What the agent's program says of itself. */
+  get version(): string {
+    const program = this.files.get("/opt/exitnode/agent.js")?.content ?? "";
+    const text = typeof program === "string" ? program : new TextDecoder().decode(program);
+    return /version (\S+)/.exec(text)?.[1] ?? "0";
+  }
+
+  /** Its network card is another one from here on: what waited for it begins. */
+  readdress(address: Ip, mac: string): void {
+    this.address = address;
+    if (mac.toLowerCase() !== this.#turn) return;
+    this.#turn = undefined;
+    for (const unit of ["exitnode-coordinator", "exitnode-agent"]) this.#restart(unit);
+  }
+
+  /** Below /var/lib. */
+  #state(): string {
+    const devices = this.#network === undefined ? this.devices : [];
+    return JSON.stringify({ joined: this.joined, deviceId: this.#deviceId, devices });
+  }
+
+  #takeState(text: string): void {
+    const { joined, deviceId, devices } = JSON.parse(text);
+    this.joined = joined;
+    this.#deviceId = deviceId;
+    if (this.#network === undefined) this.devices.splice(0, this.devices.length, ...devices);
   }
 
   #restart(unit: string): void {
     const config = unit === "exitnode-agent" ? "/etc/exitnode/agent.yaml" : "/etc/exitnode/coordinator.yaml";
     this.units.set(unit, this.files.has(config) ? "active" : "inactive");
     if (unit !== "exitnode-agent" || !this.files.has(config)) return;
+    if (this.version === "broken") {
+      this.units.set(unit, "activating");
+      this.#online(false);
+      return;
+    }
     if (this.joined) {
       this.#online(true);
       return;
@@ -182,6 +242,7 @@ export class ModelContainer {
       online: true,
       agentVersion: "0",
       createdAtMs: 0,
+      ...{ tags: [], ephemeral: false },
     });
   }
 
@@ -206,7 +267,7 @@ export class ModelContainer {
     const sum = (file: RemoteFile): string => createHash("sha256").update(file.content).digest("hex");
     const agentRuns = this.units.get("exitnode-agent") === "active";
     const status = {
-      version: "0",
+      version: this.version,
       name: this.hostname,
       role: "exit-node",
       addresses: this.joined ? ["100.64.0.1"] : [],
@@ -238,7 +299,7 @@ export class ModelContainer {
       ...section("system", "running"),
       ...section("sysctl", ...[...this.sysctl].map(([key, value]) => `/proc/sys/${key} ${value}`)),
       ...section("nft", this.loadedNft === this.#text("/etc/nftables.conf") ? "same" : "other"),
-      ...section("wireguard", ...(this.#kernelWireguard ? ["yes"] : [])),
+      ...section("wireguard", ...(this.kernelWireguard ? ["yes"] : [])),
       ...section("tun", ...(this.tun ? ["yes"] : [])),
       ...section("resolvers", "198.18.77.1"),
       ...section("pending", ...this.#text("/var/lib/exitnode-provision/pending").split("\n")),

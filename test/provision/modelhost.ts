@@ -1,6 +1,6 @@
 import { Failure } from "../../src/kit/failure.js";
 import { type Ip, parseIp } from "../../src/kit/ip.js";
-import type { CreateParams, PveHost, PveParams, Storage } from "../../src/pve/guests.js";
+import type { CreateParams, GuestFirewall, PveHost, PveParams, Storage } from "../../src/pve/guests.js";
 import { configReply } from "../../src/pve/replies.js";
 import { parseUpid, type Upid, upidParts } from "../../src/pve/upid.js";
 import { ModelContainer } from "./modelcontainer.js";
@@ -13,6 +13,10 @@ export class ModelProxmox {
   readonly logs = new Map<Upid, string[]>();
   login = "root@pam";
   kernelWireguard = true;
+  kernel = "6.14.11-4-pve";
+  pveContainer = "6.1.10";
+  skewMs = 0;
+  firewall: GuestFirewall = { on: false, policyIn: "DROP", policyOut: "ACCEPT", rules: [] };
   storages: Storage[] = [
     storage("local", ["vztmpl", "backup"], 50),
     storage("local-lvm", ["rootdir", "images"], 100),
@@ -42,7 +46,8 @@ export class ModelProxmox {
     return {
       version: () => answer({ version: "9.2.11", release: "9.2" }),
       nodes: () => answer([{ name: "pve1", online: true, fingerprint: undefined }]),
-      nodeStatus: none,
+      nodeStatus: () =>
+        answer({ kernel: this.kernel, pveVersion: "pve-manager/9.2.11", rootFreeBytes: 50 * 1024 ** 3 }),
       storages: () => answer(this.storages),
       bridges: () =>
         answer(
@@ -54,13 +59,21 @@ export class ModelProxmox {
         [...this.templates].map(([volid, sizeBytes]) => ({ volid, sizeBytes, createdAtSeconds: 1 })),
       backups: none,
       pools: () => answer(["exitnode"]),
-      packages: none,
+      packages: () => answer(new Map([["pve-container", this.pveContainer]])),
+      skewMs: () => answer(this.skewMs),
+      guestFirewall: () => answer(this.firewall),
+      firewallOn: () => answer(true),
+      failedTasks: () => answer([]),
+      createPool: none,
       upload: async (_node, id, file) => {
         const volid = `${id}:vztmpl/${file.name}`;
         this.templates.set(volid, file.sizeBytes);
         return { volid, sizeBytes: file.sizeBytes, createdAtSeconds: 2 };
       },
-      deleteVolume: none,
+      deleteVolume: async (_node, _storage, volid) => {
+        this.templates.delete(volid);
+        return this.#task("imgdel", 0, ["TASK OK"]);
+      },
       waitTask: async (upid) => ({ warnings: 0, log: this.logs.get(upid) ?? [] }),
       taskLog: async (upid) => this.logs.get(upid) ?? [],
       tasks: async (_node, vmid) =>
@@ -133,7 +146,17 @@ export class ModelProxmox {
       rollback: none,
       deleteSnapshot: none,
       backup: none,
-      clone: none,
+      clone: async (_node, vmid, { newid, ...params }) => {
+        const { net0, dev0, unprivileged, features, rootfs } = writable(vmid).options;
+        const kept = { net0, dev0, unprivileged, features, rootfs };
+        const { hostKey } = writable(vmid);
+        const { full: _, storage: __, ...given } = params;
+        this.containers.set(
+          newid,
+          new ModelContainer({ vmid: newid, ...kept, ...given }, this.kernelWireguard, { hostKey }),
+        );
+        return this.#task("vzclone", vmid, ["TASK OK"]);
+      },
       resize: none,
       roles: none,
       setRole: none,
@@ -150,8 +173,10 @@ export class ModelProxmox {
   #held(): string[] {
     if (this.privileges !== "all") return [...this.privileges];
     return [
+      "Pool.Audit",
       "VM.Allocate",
       "VM.Audit",
+      "VM.Clone",
       "VM.PowerMgmt",
       "VM.Config.CPU",
       "VM.Config.Memory",

@@ -131,6 +131,7 @@ export async function readPayload(): Promise<Awaited<ReturnType<ProvisionParts["
   const bundles = Object.fromEntries(names.map((name) => [name, new TextEncoder().encode(name)]));
   const sum = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
   return {
+    version: "0",
     templates,
     bundles,
     bundleSha256: Object.fromEntries(Object.entries(bundles).map(([name, bytes]) => [name, sum(bytes)])),

@@ -98,9 +98,12 @@ export class HostWeather extends Faults {
   }
 }
 
-/** "GET /nodes/pve1/tasks/UPID:…/log" → "GET /nodes/pve1/tasks/vzcreate/log" */
+/** "GET /nodes/pve1/tasks/UPID:…/log" → "GET /nodes/pve1/tasks/vzcreate/log"; names made by chance and by the clock go. */
 export function stepOf(call: string): string {
-  return call.replace(/UPID(?::|%3A)[^/]*/, (upid) => decodeURIComponent(upid).split(":")[5] ?? "task");
+  return call
+    .replace(/UPID(?::|%3A)[^/]*/, (upid) => decodeURIComponent(upid).split(":")[5] ?? "task")
+    .replace(/exitnode-[0-9a-f]{8}/, "NAME")
+    .replace(/\/content\/.*vzdump-.*/, "/content/BACKUP");
 }
 
 const READS = ["reset-before", "500", "401", "outage", "kill-before"] as const;
