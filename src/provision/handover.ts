@@ -39,13 +39,17 @@ export async function armNext(to: Ssh, net0: string, ownCoordinator: boolean): P
   const units = DAEMONS(ownCoordinator);
   const script = [
     `systemctl enable -q ${units}`,
+    // The client that runs here writes its own lease there once more when the network card's address changes.
+    "rm -rf /var/lib/dhcpcd.next; cp -a /var/lib/dhcpcd /var/lib/dhcpcd.next",
     `turns=${Math.round(TURN_WAIT_SECONDS / TURN_POLL_SECONDS)}`,
     `until [ "$(cat /sys/class/net/eth0/address 2>/dev/null)" = ${shellWord(mac)} ]; do`,
     `  turns=$((turns - 1)); [ $turns -gt 0 ] || exit 1; sleep ${TURN_POLL_SECONDS}`,
     "done",
     `systemctl restart --no-block ${units}`,
     // By the service, not by ifup: a DHCP client that this script began would end with it.
-    "systemctl stop networking.service; ip address flush dev eth0; systemctl start networking.service",
+    "systemctl stop networking.service; ip address flush dev eth0",
+    "rm -rf /var/lib/dhcpcd; mv /var/lib/dhcpcd.next /var/lib/dhcpcd",
+    "systemctl start networking.service",
   ].join("\n");
   await succeed(to, [
     // The script's variables are the shell's, and not systemd's.

@@ -14,12 +14,16 @@ export type { Served } from "./listening.js";
 /** Answers one HTTP request; `remote` is the address of the other end, empty on a Unix socket. */
 export type Answer = (request: Request, caller: { readonly remote: string }) => Response | Promise<Response>;
 
+export type RemoteOf = (remote: string, forwarded: string | undefined) => string;
+
 export type SecureService = {
   readonly address: string;
   readonly port: number;
   readonly key: string;
   readonly certificate: string;
   readonly answer: Answer;
+  /** Whom a connection speaks for; `forwarded` is its X-Forwarded-For. Left out: for itself. */
+  readonly remoteOf?: RemoteOf;
   readonly sockets: {
     readonly path: string;
     readonly messageBytesMax: number;
@@ -37,6 +41,7 @@ const TLS_TIMEOUT_MS = 10_000;
 /** HTTPS, with WebSockets at one path. */
 export async function serveHttps(service: SecureService): Promise<Served> {
   const { address, port, key, certificate, answer, sockets, streams: raw } = service;
+  const remoteOf = service.remoteOf ?? asConnected;
   const server = createSecureServer(
     {
       key,
@@ -46,8 +51,9 @@ export async function serveHttps(service: SecureService): Promise<Served> {
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
     },
-    requestListener(answer),
+    requestListener(answer, remoteOf),
   );
+  server.on("clientError", refuseBroken);
   server.maxConnections = sockets.connectionsMax;
   const upgrades = new WebSocketServer({
     noServer: true,
@@ -67,10 +73,10 @@ export async function serveHttps(service: SecureService): Promise<Served> {
       return;
     }
     upgrades.handleUpgrade(request, stream, head, (socket) =>
-      sockets.accept(adaptSocket(socket), request.socket.remoteAddress ?? ""),
+      sockets.accept(adaptSocket(socket), remoteFrom(request, remoteOf)),
     );
   });
-  const streams = trackStreams(server, "secureConnection");
+  const streams = trackStreams(server);
   await listenOn(server, address, port);
   return { port: boundPort(server), close: () => closeServer(server, streams) };
 }
@@ -79,9 +85,10 @@ export async function serveHttps(service: SecureService): Promise<Served> {
 export async function serveUnix(path: string, mode: number, answer: Answer): Promise<Served> {
   const server = createServer(
     { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
-    requestListener(answer),
+    requestListener(answer, asConnected),
   );
-  const streams = trackStreams(server, "connection");
+  server.on("clientError", refuseBroken);
+  const streams = trackStreams(server);
   await mkdir(dirname(path), { recursive: true });
   await rm(path, { force: true });
   // Bound with no rights at all, then opened: nobody connects in between.
@@ -95,13 +102,37 @@ export async function serveUnix(path: string, mode: number, answer: Answer): Pro
 
 type Listener = (incoming: IncomingMessage, outgoing: ServerResponse) => void;
 
-function requestListener(answer: Answer): Listener {
+const asConnected: RemoteOf = (remote) => remote;
+
+function requestListener(answer: Answer, remoteOf: RemoteOf): Listener {
   const listener = getRequestListener(
-    (request, env) => {
-      const { incoming } = env;
-      return answer(request, { remote: incoming.socket.remoteAddress ?? "" });
+    (request, env) => answer(request, { remote: remoteFrom(env.incoming as IncomingMessage, remoteOf) }),
+    {
+      overrideGlobalObjects: false,
+      errorHandler: () =>
+        new Response(BROKEN, { status: 400, headers: { "content-type": "application/problem+json" } }),
     },
-    { overrideGlobalObjects: false },
   );
   return (incoming, outgoing) => void listener(incoming, outgoing);
+}
+
+function remoteFrom({ socket, headers }: IncomingMessage, remoteOf: RemoteOf): string {
+  const forwarded = headers["x-forwarded-for"];
+  return remoteOf(socket.remoteAddress ?? "", Array.isArray(forwarded) ? forwarded.join(",") : forwarded);
+}
+
+const brokenBody = (status: number, detail: string): string =>
+  JSON.stringify({ type: "about:blank", status, title: "message-invalid", detail, code: "message-invalid" });
+const BROKEN = brokenBody(400, "the request is no HTTP that this server takes");
+
+/** What never becomes a request is answered as every other mistake is (RFC 9457), and its connection ends. */
+function refuseBroken(error: Error, stream: Duplex): void {
+  const isLong = "code" in error && error.code === "HPE_HEADER_OVERFLOW";
+  const [status, reason] = isLong ? [431, "Request Header Fields Too Large"] : [400, "Bad Request"];
+  const body = isLong ? brokenBody(status, "the request's headers are too long") : BROKEN;
+  if (!stream.writable) return void stream.destroy();
+  stream.end(
+    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
 }

@@ -10,10 +10,10 @@ export type Served = {
   close(): Promise<void>;
 };
 
-/** The server's open connections, for as long as they are. */
-export function trackStreams(server: Server, event: "connection" | "secureConnection"): Set<Duplex> {
+/** The server's open connections, for as long as they are: also those whose TLS handshake is under way. */
+export function trackStreams(server: Server): Set<Duplex> {
   const streams = new Set<Duplex>();
-  server.on(event, (stream: Duplex) => {
+  server.on("connection", (stream: Duplex) => {
     streams.add(stream);
     stream.on("close", () => streams.delete(stream));
   });

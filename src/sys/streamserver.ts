@@ -66,7 +66,7 @@ export async function serveStreams(service: StreamService): Promise<Served> {
     if (request.url?.split("?")[0] === streams.path) upgradeStream(streams, request, stream, head);
     else refuseUpgrade(stream, "404 Not Found");
   });
-  const open = trackStreams(server, "secureConnection");
+  const open = trackStreams(server);
   await listenOn(server, address, port);
   return { port: boundPort(server), close: () => closeServer(server, open) };
 }
@@ -77,7 +77,7 @@ export async function servePlain(address: string, port: number, answer: SmallAns
     { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
     smallListener(answer),
   );
-  const open = trackStreams(server, "connection");
+  const open = trackStreams(server);
   await listenOn(server, address, port);
   return { port: boundPort(server), close: () => closeServer(server, open) };
 }
