@@ -34,7 +34,7 @@ export async function handOver(from: Ssh, to: Ssh, ownCoordinator: boolean): Pro
 }
 
 /** From its turn on it does the rest by itself: nobody can reach it while its address changes. */
-export async function armNext(to: Ssh, net0: string, ownCoordinator: boolean): Promise<void> {
+export async function armNext(to: Ssh, net0: string, hostname: string, ownCoordinator: boolean): Promise<void> {
   const mac = (/hwaddr=([0-9A-Fa-f:]+)/.exec(net0)?.[1] ?? "").toLowerCase();
   const units = DAEMONS(ownCoordinator);
   const script = [
@@ -49,6 +49,8 @@ export async function armNext(to: Ssh, net0: string, ownCoordinator: boolean): P
     // By the service, not by ifup: a DHCP client that this script began would end with it.
     "systemctl stop networking.service; ip address flush dev eth0",
     "rm -rf /var/lib/dhcpcd; mv /var/lib/dhcpcd.next /var/lib/dhcpcd",
+    // Some routers keep an address for a name.
+    `echo ${shellWord(hostname)} > /etc/hostname; hostname -F /etc/hostname`,
     "systemctl start networking.service",
   ].join("\n");
   await succeed(to, [

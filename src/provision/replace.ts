@@ -117,7 +117,8 @@ async function changePlaces(session: Session, began: View): Promise<Replaced> {
     next = await did("prepare-next", "put its files in", (note) => prepareNext(beside, next, old, note));
     await did("hand-over", "hand over keys and state", async () => {
       await handOver(await connection(session, old), await connection(beside, next), old.ownCoordinator);
-      await armNext(await connection(beside, next), container.config.options.net0 ?? "", old.ownCoordinator);
+      const { net0 = "", hostname = session.name } = container.config.options;
+      await armNext(await connection(beside, next), net0, hostname, old.ownCoordinator);
     });
     disconnect(session);
     next = await did("switch", `stop container ${vmid}, which ${save.vmid} stands in for`, async () => {

@@ -1,4 +1,4 @@
-import { getServers } from "node:dns";
+import { Resolver } from "node:dns";
 import { networkInterfaces } from "node:os";
 import { type Cidr, type Ip, tryCidr, tryIp } from "../kit/ip.js";
 
@@ -18,6 +18,9 @@ export function readNetInfo(): NetInfo {
         return ip === undefined || network === undefined ? [] : [{ interface: name, ip, network }];
       }),
   );
-  const resolvers = getServers().flatMap((server) => tryIp(server.replace(/^\[(.*)\](?::\d+)?$/, "$1")) ?? []);
+  // A resolver of its own each time: the process-wide one has read the configuration once, at its first use.
+  const resolvers = new Resolver()
+    .getServers()
+    .flatMap((server) => tryIp(server.replace(/^\[(.*)\](?::\d+)?$/, "$1")) ?? []);
   return { addresses, resolvers };
 }
