@@ -84,7 +84,7 @@ async function one(call: Call, name: string): Promise<Outcome> {
     const exitNode = exitNodeFacts(done.view);
     const { changed, steps, outageSeconds } = done;
     const where = `container ${exitNode.vmid} on ${exitNode.pveNode}, version ${exitNode.agentVersion ?? "unknown"}`;
-    const outage = outageSeconds === undefined ? "" : `; ${outageSeconds} s without traffic`;
+    const outage = outageSeconds === undefined ? "" : `; at most ${outageSeconds} s without traffic`;
     const text = changed
       ? `"${name}" works: ${where}, in ${formatDuration(seconds * 1_000)}${outage}`
       : `nothing to do: "${name}", ${where}, is as wanted`;

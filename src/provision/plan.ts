@@ -188,7 +188,7 @@ export function describeStep(step: Step, view: View): string {
     case "promote":
       return `let container ${view.container?.vmid} be "${name}"`;
     case "forget-save":
-      return `remove ${step.how === undefined ? "what was kept" : SAVES[step.how]} again`;
+      return `remove ${step.how === undefined ? "what was kept" : SAVES[step.how].replace(/^a /, "the ")}`;
   }
 }
 

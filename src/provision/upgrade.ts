@@ -173,7 +173,7 @@ async function goBack(session: Session, seen: View, reason: Failure): Promise<Fa
     return new Failure(
       "upgrade-rolled-back",
       `"${name}" is as it was before${version === undefined ? "" : `, version ${version}`}${state}; the upgrade failed: ${reason.message}`,
-      { advice: reason.advice, cause: reason },
+      { advice: `see what it said: exitnode logs ${name}`, cause: reason },
     );
   } catch (error) {
     if (parts.signal.aborted) return interrupted(session, error);
