@@ -26,7 +26,7 @@ export async function adoptContainer(call: Call): Promise<Outcome> {
     if (yes !== true) await confirm(call, found.words);
     const done = await adopt(parts, request, found);
     const exitNode = exitNodeFacts(done.view);
-    const value = { host: request.hostName, exitNode, installed: found.packages, steps: done.steps };
+    const value = { host: request.hostName, exitNode, steps: done.steps };
     return { value, text: `"${found.name}" works: it is container ${vmid} on ${found.guest.node}` };
   } finally {
     opened.pve.close();

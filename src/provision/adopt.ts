@@ -1,5 +1,4 @@
 import { Failure } from "../kit/failure.js";
-import type { Millis } from "../kit/time.js";
 import type { Guest, PveHost } from "../pve/guests.js";
 import { upidParts } from "../pve/upid.js";
 import type { Ssh } from "../sys/ssh.js";
@@ -11,10 +10,11 @@ import type { HostRequest, ProvisionParts } from "./parts.js";
 import { patiently } from "./patience.js";
 import type { Done } from "./run.js";
 import { parseName } from "./spec.js";
+import { parseStock, planStock, STOCK_LOOK } from "./stockpackages.js";
 
 /**
  * A container that somebody else made becomes an exit node of ours: it is looked at and refused as long as nothing was
- * changed; then the programs it lacks are installed, the tag and our line are written, and the ordinary plan follows.
+ * changed; then the tag and our line are written, and the ordinary plan follows, which installs what it lacks.
  */
 export type Adoption = {
   readonly vmid: number;
@@ -30,24 +30,12 @@ export type Adoptable = {
   readonly name: string;
   readonly hostKey: string;
   readonly address: string;
-  readonly packages: readonly string[];
   /** What will be another than before, in words. */
   readonly words: readonly string[];
 };
 
 /** Tags of programs that hold a container to a state of their own: two masters undo each other's work. */
 const MASTERS = ["terraform", "opentofu", "tofu", "pulumi", "ansible", "puppet", "saltstack"];
-/** Debian's names, each with a file that tells that it is there. */
-const PACKAGES: Readonly<Record<string, string>> = {
-  nodejs: "/usr/bin/node",
-  nftables: "/usr/sbin/nft",
-  iproute2: "/usr/sbin/ip",
-  procps: "/usr/sbin/sysctl",
-  "wireguard-tools": "/usr/bin/wg",
-  "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
-};
-export const NODE_LEAST = [20, 19] as const;
-const INSTALL_TIMEOUT_MS: Millis = 600_000;
 const HOST_KEY = /^SHA256:[A-Za-z0-9+/]{43}$/;
 const ID_BYTES = 8;
 
@@ -96,11 +84,11 @@ export async function findAdoptable(parts: ProvisionParts, request: HostRequest,
   const address = await addressIn(host, guest);
   const ssh = await enter(parts, { address, hostKey, vmid });
   try {
-    const packages = await lackingPackages(ssh, vmid);
+    const lacking = await lackingIn(ssh, vmid);
     return {
-      ...{ guest, name, hostKey, address, packages },
+      ...{ guest, name, hostKey, address },
       words: [
-        ...(packages.length === 0 ? [] : [`Debian's packages are installed in it: ${packages.join(" ")}`]),
+        ...lacking,
         "its firewall becomes ours: SSH from its own network, WireGuard and, if it runs there, the coordinator come in",
         "SSH lets in by key only",
         `it is called "${name}", starts at boot, and has no swap`,
@@ -111,23 +99,14 @@ export async function findAdoptable(parts: ProvisionParts, request: HostRequest,
   }
 }
 
-/** Installs what it lacks, writes down that it is ours, and does what `create` would. */
+/** Writes down that it is ours, and does what `create` would. */
 export async function adopt(
   parts: ProvisionParts,
   request: HostRequest,
-  { guest, name, hostKey, address, packages }: Adoptable,
+  { guest, name, hostKey }: Adoptable,
 ): Promise<Done> {
-  const { host, progress, book, signal } = parts;
+  const { host, progress, book } = parts;
   const { node, vmid } = guest;
-  if (packages.length > 0)
-    await progress.step(`install ${packages.join(" ")}`, async () => {
-      const ssh = await enter(parts, { address, hostKey, vmid });
-      try {
-        await install(ssh, packages, signal);
-      } finally {
-        ssh.close();
-      }
-    });
   await progress.step(`write down that container ${vmid} is "${name}"`, async () => {
     const config = await host.config(node, vmid);
     if (config === undefined)
@@ -193,54 +172,24 @@ async function enter(
   });
 }
 
-/** Refuses what is no Debian 12 or 13 with systemd, and one whose Node.js is too old for the agent. */
-async function lackingPackages(ssh: Ssh, vmid: number): Promise<string[]> {
-  const files = Object.values(PACKAGES).join(" ");
+/** What it lacks, in words; refuses what is no Debian 12 or 13 with systemd, and what cannot have a new enough Node.js. */
+async function lackingIn(ssh: Ssh, vmid: number): Promise<string[]> {
   const script = [
     "export PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-    `(. /etc/os-release 2>/dev/null; printf 'system %s %s\\n' "$ID" "$VERSION_ID")`,
+    STOCK_LOOK,
     "[ -d /run/systemd/system ] && echo systemd",
-    "[ -x /usr/bin/node ] && printf 'node %s\\n' \"$(/usr/bin/node --version)\"",
-    // Where /sbin is not merged into /usr/sbin, the files are found below / as well.
-    `for file in ${files}; do [ -e "$file" ] || [ -e "/\${file#/usr/}" ] || printf 'lacks %s\\n' "$file"; done`,
-    "exit 0",
-    "",
-  ].join("\n");
-  const ran = await ssh.run(["sh", "-s"], { input: script });
-  const lines = ran.stdout.split("\n");
-  const [, system = "unknown", release = ""] = lines.find((line) => line.startsWith("system "))?.split(" ") ?? [];
-  if (system !== "debian" || !["12", "13"].includes(release) || !lines.includes("systemd"))
+  ];
+  const { stdout } = await ssh.run(["sh", "-s"], { input: `${script.join("\n")}\nexit 0\n` });
+  const lines = stdout.split("\n");
+  const stock = parseStock(lines);
+  const hasSystemd = lines.includes("systemd");
+  if (!/^debian 1[23]$/.test(stock.system ?? "") || !hasSystemd)
     throw refused(
       "adopt-refused",
-      `container ${vmid} is ${system} ${release}${lines.includes("systemd") ? "" : " without systemd"}, expected Debian 12 or 13`,
+      `container ${vmid} is ${stock.system ?? "unknown"}${hasSystemd ? "" : " without systemd"}, expected Debian 12 or 13`,
       "make a new one beside it: exitnode create",
     );
-  const lacking = Object.entries(PACKAGES).flatMap(([name, file]) => (lines.includes(`lacks ${file}`) ? [name] : []));
-  const node = lines.find((line) => line.startsWith("node "))?.slice(5);
-  // Debian 12 has Node.js 18.
-  if (node === undefined ? release === "12" : isOld(node))
-    throw refused(
-      "node-missing",
-      `container ${vmid} has ${node === undefined ? "no Node.js, and Debian 12 has only 18" : `Node.js ${node}`}, expected ${NODE_LEAST.join(".")} or newer`,
-      "upgrade it to Debian 13, or make a new one beside it: exitnode create",
-    );
-  return lacking;
-}
-
-function isOld(version: string): boolean {
-  const [major = 0, minor = 0] = version.replace(/^v/, "").split(".").map(Number);
-  return major < NODE_LEAST[0] || (major === NODE_LEAST[0] && minor < NODE_LEAST[1]);
-}
-
-async function install(ssh: Ssh, packages: readonly string[], signal: AbortSignal): Promise<void> {
-  const line = `export DEBIAN_FRONTEND=noninteractive; apt-get -q update && apt-get -q install -y --no-install-recommends ${packages.join(" ")}`;
-  const ran = await ssh.run(["sh", "-c", line], { timeoutMs: INSTALL_TIMEOUT_MS, signal });
-  if (ran.exitCode === 0) return;
-  throw refused(
-    "install-failed",
-    `apt-get exited ${ran.exitCode} in the container: ${ran.stderr.trim().slice(-300)}`,
-    "does the container reach Debian's mirrors? then run it again",
-  );
+  return planStock(stock).map(({ words }) => words);
 }
 
 const refused = (code: string, message: string, advice: string): Failure => new Failure(code, message, { advice });

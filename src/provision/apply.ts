@@ -11,6 +11,7 @@ import { shutDown, startContainer } from "./power.js";
 import { promote, rollBack } from "./rollback.js";
 import { dropSave, makeSave } from "./save.js";
 import { connection, disconnect, findHostKey, lookAtHost, lookInside, type Session } from "./session.js";
+import { explainStockFailure, parseStock, planStock } from "./stockpackages.js";
 import { passTun } from "./tun.js";
 import { hasSettledAddress, type OwnContainer, recordOf, type View } from "./view.js";
 
@@ -48,6 +49,8 @@ export async function applyStep(session: Session, view: View, step: Step, note: 
       return waitAddress(session, view, container);
     case "look-inside":
       return lookInside(session, view);
+    case "install-packages":
+      return installPackages(session, view, note);
     case "allow-tun":
       return allowTun(session, view, container);
     case "push-files":
@@ -122,6 +125,18 @@ async function waitAddress(session: Session, view: View, container: OwnContainer
       );
     await clock.sleep(ADDRESS_POLL_MS, signal);
   }
+}
+
+/** Another template than ours: Debian's packages come from its archive. */
+async function installPackages(session: Session, view: View, note: Note): Promise<View> {
+  const ssh = await connection(session, view);
+  for (const step of planStock(view.inside?.stock ?? parseStock([]))) {
+    note(step.words);
+    const { argv, env, timeoutMs } = step;
+    const ran = await ssh.run(argv, { env, timeoutMs, signal: session.parts.signal });
+    if (ran.exitCode !== 0) throw explainStockFailure(step, session.name, `${ran.stdout}\n${ran.stderr}`);
+  }
+  return lookInside(session, view);
 }
 
 /** A new device is visible after a start; hot-plugging it works only on newer hosts. */

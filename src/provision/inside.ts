@@ -3,6 +3,7 @@ import { tryJson } from "../kit/json.js";
 import { shellWord } from "../kit/shell.js";
 import { type CoordinatorStatus, coordinatorStatus } from "../wire/adminapi.js";
 import { type AgentStatus, agentStatus } from "../wire/agentsocket.js";
+import { parseStock, STOCK_LOOK, type Stock } from "./stockpackages.js";
 
 /** What is seen inside a container: everything in one script over one connection, so that a look costs one round trip. */
 export type Inside = {
@@ -22,6 +23,8 @@ export type Inside = {
   readonly egress: { readonly ipv4?: string | undefined; readonly ipv6?: string | undefined };
   /** Actions that were due after a push and are not yet done. */
   readonly pending: readonly string[];
+  /** What a template that is not ours may lack. */
+  readonly stock: Stock;
   readonly joinKeyWaiting: boolean;
   /** The agent holds a network map: it has been let in. */
   readonly joined: boolean;
@@ -76,6 +79,8 @@ export function observationScript(look: Look): string {
     "sed -n 's/^nameserver[[:space:]]*//p' /etc/resolv.conf 2>/dev/null",
     section("pending"),
     `cat ${PENDING_PATH} 2>/dev/null`,
+    section("stock"),
+    STOCK_LOOK,
     section("joinkey"),
     `[ -f ${JOIN_KEY_PATH} ] && echo yes`,
     section("map"),
@@ -149,6 +154,7 @@ export function parseObservation(text: string): Inside {
     resolvers: of("resolvers").map((line) => line.trim()),
     egress: seen.success ? { ipv4: seen.data.ipv4, ipv6: seen.data.ipv6 } : {},
     pending: of("pending"),
+    stock: parseStock(of("stock")),
     joinKeyWaiting: of("joinkey")[0] === "yes",
     joined: of("map")[0] === "yes",
     agent: agent.success ? agent.data : undefined,

@@ -6,6 +6,7 @@ import type { Save } from "./identity.js";
 import type { Inside } from "./inside.js";
 import { MODULE, waysAdvice } from "./preflight/dataplane.js";
 import { onHost } from "./preflight/finding.js";
+import { planStock } from "./stockpackages.js";
 import { coordinatorOf, dataPlaneOf, hasSettledAddress, recordOf, unhealthy, type View } from "./view.js";
 
 /**
@@ -20,6 +21,7 @@ export type Step =
   | { readonly do: "start-container" }
   | { readonly do: "wait-address" }
   | { readonly do: "look-inside" }
+  | { readonly do: "install-packages"; readonly words: readonly string[] }
   | { readonly do: "allow-tun" }
   | { readonly do: "push-files"; readonly paths: readonly string[] }
   | { readonly do: "join-key" }
@@ -79,6 +81,12 @@ function unseen(view: View): Step[] {
 }
 
 function planInside(view: View, inside: Inside): Step[] {
+  const lacking = planStock(inside.stock);
+  if (lacking.length > 0)
+    return [
+      { do: "install-packages", words: lacking.map(({ words }) => words) },
+      ...unseen({ ...view, hostKey: undefined }),
+    ];
   const plane = dataPlaneOf(view, inside);
   if (plane.kind === "unavailable") throw dataPlaneUnavailable(view, plane.wanted);
   if (plane.kind === "allow-tun") return [{ do: "allow-tun" }, ...unseen({ ...view, hostKey: undefined })];
@@ -165,6 +173,8 @@ export function describeStep(step: Step, view: View): string {
       return "wait for its address";
     case "look-inside":
       return "look inside";
+    case "install-packages":
+      return step.words.join("; ");
     case "allow-tun":
       return "pass /dev/net/tun through, and start it anew";
     case "push-files":

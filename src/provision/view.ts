@@ -61,8 +61,10 @@ export type View = {
 };
 
 /** The address by which this machine reaches the container. */
-export function addressOf(view: View): Ip | undefined {
-  const usable = view.addresses.filter((ip) => !ip.startsWith("fe80:") && !ip.startsWith("169.254."));
+export const addressOf = (view: View): Ip | undefined => usableAddress(view.addresses);
+
+export function usableAddress(addresses: readonly Ip[]): Ip | undefined {
+  const usable = addresses.filter((ip) => !ip.startsWith("fe80:") && !ip.startsWith("169.254."));
   return usable.find((ip) => familyOf(ip) === 4) ?? usable[0];
 }
 

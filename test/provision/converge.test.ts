@@ -33,6 +33,18 @@ const failsWith = (code: string) => (error: unknown) => {
 };
 
 describe("create", () => {
+  test("installs what a template that is not ours lacks, and then nothing", async () => {
+    const { proxmox, machine } = await made();
+    only(proxmox).lacking.add("nftables").add("nodejs");
+    const parts = await modelParts(proxmox, machine);
+    const planned = await plan(parts, REQUEST, WANTED);
+    const words = "read the package lists; install nodejs, nftables";
+    assert.deepEqual(planned.steps[0], { do: "install-packages", words: words.split("; ") });
+    const done = await create(parts, REQUEST, WANTED);
+    assert.deepEqual([only(proxmox).lacking.size, done.changed], [0, true]);
+    assert.equal((await create(parts, REQUEST, WANTED)).changed, false);
+  });
+
   test("makes one unprivileged container with one core and 512 MiB, working", async () => {
     const { proxmox, machine, done } = await made();
     const container = only(proxmox);

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { Failure } from "../../src/kit/failure.js";
 import { type Ip, parseIp } from "../../src/kit/ip.js";
+import { MASKED_UNITS } from "../../src/netconf/containerfiles.js";
+import { STOCK_PACKAGES } from "../../src/provision/stockpackages.js";
 import type { PveParams } from "../../src/pve/guests.js";
 import type { Ran } from "../../src/sys/exec.js";
 import type { Ssh } from "../../src/sys/ssh.js";
@@ -47,6 +49,10 @@ export class ModelContainer {
   #turn: string | undefined;
   running = false;
   tun = false;
+  /** What Debian's own template would lack; ours lacks nothing. */
+  readonly lacking = new Set<string>();
+  system = "debian 13";
+  node = "20.19.2";
   joined = false;
   loadedNft = "";
   refusal: string | undefined;
@@ -162,12 +168,14 @@ export class ModelContainer {
     const said = (stdout: string): Ran => ({ exitCode: 0, stdout, stderr: "" });
     const line = argv.join(" ");
     if (line === "sh -s" && input.includes("#exn-section#")) return said(this.#observed());
+    if (line === "sh -s" && input.includes("echo systemd")) return said([...this.#stock(), "systemd"].join("\n"));
     if (argv[0] === "sh" && line.includes("provision/pending")) {
       const path = "/var/lib/exitnode-provision/pending";
       const due = new Set([...this.#text(path).split("\n"), ...input.split("\n")].filter((one) => one !== ""));
       this.files.set(path, { path, content: [...due].join("\n"), mode: 0o644, owner: "root:root" });
       return said("");
     }
+    if (argv[0] === "apt-get" && argv.includes("install")) for (const name of argv) this.lacking.delete(name);
     if (line.startsWith("rm -f ")) this.files.delete(argv[2] ?? "");
     if (line === "nft -f /etc/nftables.conf") this.loadedNft = this.#text("/etc/nftables.conf");
     if (line.includes("systemd-sysctl"))
@@ -181,6 +189,16 @@ export class ModelContainer {
     if (argv[0] === "systemd-run") this.#turn = /[0-9a-f]{2}(?::[0-9a-f]{2}){5}/.exec(line)?.[0];
     if (argv[0] === "node") return this.#call(argv[3] ?? "", argv[4] ?? "", input);
     return said("");
+  }
+
+  /** As STOCK_LOOK tells. */
+  #stock(): string[] {
+    const packages = STOCK_PACKAGES.filter((name) => !this.lacking.has(name));
+    return [
+      `system ${this.system}`,
+      ...packages.map((name) => `package installed ${name} ${name === "nodejs" ? this.node : "1"}`),
+      ...MASKED_UNITS.map((unit) => `masked ${unit}`),
+    ];
   }
 
   /** What the agent's program says of itself. */
@@ -303,6 +321,7 @@ export class ModelContainer {
       ...section("tun", ...(this.tun ? ["yes"] : [])),
       ...section("resolvers", "198.18.77.1"),
       ...section("pending", ...this.#text("/var/lib/exitnode-provision/pending").split("\n")),
+      ...section("stock", ...this.#stock()),
       ...section("joinkey", ...(this.files.has(JOIN_KEY) ? ["yes"] : [])),
       ...section("map", ...(this.joined ? ["yes"] : [])),
       ...section("outside", JSON.stringify({ ipv4: "203.0.113.10", ipv6: "2001:db8::10" })),

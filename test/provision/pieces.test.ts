@@ -8,6 +8,7 @@ import { hostKeyIn } from "../../src/provision/hostkey.js";
 import { readIdentity, writeIdentity } from "../../src/provision/identity.js";
 import { observationScript, parseObservation, sysctlSettings } from "../../src/provision/inside.js";
 import { ownUrls, publicFrom } from "../../src/provision/payload.js";
+import { chooseTemplate } from "../../src/provision/preflight/template.js";
 import { parseName, parseOptions, refuseFixed, resolveSpec } from "../../src/provision/spec.js";
 import { localExec } from "../../src/sys/exec.js";
 
@@ -191,4 +192,16 @@ describe("addresses", () => {
       undefined,
     ]);
   });
+});
+
+test("without a template of ours, Debian's own is taken, the newest of it, and nothing else", () => {
+  const there = [
+    "debian-13-standard_13.1-2_amd64.tar.zst",
+    "debian-13-standard_13.2-1_amd64.tar.zst",
+    "alpine-3.tar.xz",
+  ];
+  const volumes = there.map((name) => ({ volid: `local:vztmpl/${name}`, sizeBytes: 1, createdAtSeconds: 1 }));
+  const chosen = chooseTemplate(undefined, "local", volumes, undefined);
+  assert.deepEqual(chosen, { kind: "on-host", volid: "local:vztmpl/debian-13-standard_13.2-1_amd64.tar.zst" });
+  assert.equal(chooseTemplate(undefined, "local", volumes.slice(2), undefined).kind, "missing");
 });

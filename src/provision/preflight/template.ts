@@ -14,7 +14,13 @@ export const newestTemplate = (volumes: readonly Volume[]): Volume | undefined =
     .filter(({ volid }) => isOurTemplate(volid))
     .sort((left, right) => right.createdAtSeconds - left.createdAtSeconds)[0];
 
-/** The one asked for; else the one built here, which is uploaded if need be; else the newest on the host. */
+/** Debian's own: it needs the Internet once, for the packages that it lacks. */
+const isStandard = (volid: string): boolean => /:vztmpl\/debian-13-standard_[^/]*$/.test(volid);
+
+/**
+ * The one asked for; else the one built here, which is uploaded if need be; else the newest of ours on the host; else
+ * Debian's.
+ */
 export function chooseTemplate(
   wanted: string | undefined,
   storage: string,
@@ -36,6 +42,12 @@ export function chooseTemplate(
   }
   const newest = newestTemplate(there);
   if (newest !== undefined) return { kind: "on-host", volid: newest.volid };
+  const standard = there
+    .map(({ volid }) => volid)
+    .filter(isStandard)
+    .sort()
+    .at(-1);
+  if (standard !== undefined) return { kind: "on-host", volid: standard };
   return {
     kind: "missing",
     what: `neither the host (storage "${storage}") nor this machine has the exit node's template`,
@@ -45,10 +57,15 @@ export function chooseTemplate(
 export function templateFinding(template: ChosenTemplate): Finding {
   switch (template.kind) {
     case "on-host":
-      return fine("template", template.volid);
+      return fine(
+        "template",
+        isStandard(template.volid) ? `${template.volid}, Debian's: a create installs what it lacks` : template.volid,
+      );
     case "upload":
       return fine("template", `${template.name}, which a create uploads`);
     case "missing":
-      return stops("template", "template-missing", template.what, { advice: "exitnode appliance build" });
+      return stops("template", "template-missing", template.what, {
+        advice: "exitnode appliance build, or where mmdebstrap is missing: exitnode appliance build --on HOST",
+      });
   }
 }
