@@ -53,7 +53,7 @@ const DOORS: Readonly<Record<string, string>> = {
   "login-refused": "login",
 };
 
-function notEvenIn(failure: Failure, { name, entry }: OpenedHost): Finding {
+export function notEvenIn(failure: Failure, { name, entry }: OpenedHost): Finding {
   const advice =
     failure.code === "fingerprint-mismatch"
       ? `if the certificate was renewed: exitnode host add ${name} --url ${entry.url}, and compare it again`

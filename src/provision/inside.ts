@@ -69,8 +69,9 @@ export function observationScript(look: Look): string {
     section("sysctl"),
     keys === "" ? ":" : `for key in ${keys}; do [ -r "$key" ] && printf '%s %s\\n' "$key" "$(cat "$key")"; done`,
     section("nft"),
+    // The agent has tables of its own beside it.
     // Loaded anew in an empty namespace and listed there, the file says what the rules should look like in nft's own words.
-    `if unshare -n sh -c 'nft -f /etc/nftables.conf && nft -s list ruleset' >"$work/want" 2>/dev/null; then nft -s list ruleset >"$work/have" 2>/dev/null; cmp -s "$work/want" "$work/have" && echo same || echo other; fi`,
+    `if unshare -n sh -c 'nft -f /etc/nftables.conf && nft -s list table inet exitnode' >"$work/want" 2>/dev/null; then nft -s list table inet exitnode >"$work/have" 2>/dev/null; cmp -s "$work/want" "$work/have" && echo same || echo other; fi`,
     section("wireguard"),
     "if ip link add exnprobe type wireguard 2>/dev/null; then ip link delete exnprobe; echo yes; fi",
     section("tun"),

@@ -100,7 +100,11 @@ export interface PveDiagnosis {
   guestFirewall(node: string, vmid: number): Promise<GuestFirewall>;
   /** Whether the firewall is on at all; needs Sys.Audit on /. */
   firewallOn(): Promise<boolean>;
+  /** The newest tasks that failed, of those the login may see. */
+  failedTasks(node: string): Promise<FailedTask[]>;
 }
+
+export type FailedTask = { readonly upid: Upid; readonly exit: string };
 
 export type GuestFirewall = {
   readonly on: boolean;
@@ -203,6 +207,8 @@ export type ContainerConfig = {
   readonly digest: string;
   /** Every option as Proxmox wrote it: net0, rootfs, features, dev0, … */
   readonly options: Readonly<Record<string, string>>;
+  /** Lines for LXC that somebody wrote into the file by hand: "lxc.mount.entry: /dev/net/tun …". */
+  readonly lxc?: readonly string[];
 };
 
 export type Interface = {

@@ -152,9 +152,12 @@ export const configReply = reader(
       lock: options.lock,
       digest: options.digest ?? "",
       options,
+      ...(Array.isArray(raw.lxc) && raw.lxc.length > 0 ? { lxc: lxcLines.parse(raw.lxc) } : {}),
     };
   }),
 );
+/** Each is a pair of key and value. */
+const lxcLines = z.array(z.array(text).transform((pair) => pair.join(": ")));
 /** What a container has when its config does not say. */
 const MEMORY_DEFAULT_MIB = 512;
 

@@ -12,19 +12,28 @@ export type SshKeyPair = {
   readonly publicKey: string;
 };
 
-const KEY_FILE = "ssh_ed25519";
+export const KEY_FILE = "ssh_ed25519";
 
 /** Reads the pair from the folder, or makes it once: an ed25519 key in a file of mode 0600. */
 export async function ensureSshKey(files: Files, folder: string): Promise<SshKeyPair> {
   const path = join(folder, KEY_FILE);
   const kept = await files.readText(path);
   if (kept !== undefined) return pairOf(kept, path);
-  const made = ssh2.utils.generateKeyPairSync("ed25519", { comment: "exitnode" });
-  await files.write(path, made.private, { mode: 0o600 });
-  const pair = pairOf(made.private, path);
+  const made = readableKey();
+  await files.write(path, made, { mode: 0o600 });
+  const pair = pairOf(made, path);
   await files.write(`${path}.pub`, `${pair.publicKey}\n`);
   return pair;
 }
+
+/** One in some three hundred that ssh2 makes is written a byte short, and nobody can read it: then another is made. */
+function readableKey(): string {
+  for (let left = MAKE_TRIES; ; left--) {
+    const made = ssh2.utils.generateKeyPairSync("ed25519", { comment: "exitnode" }).private;
+    if (left === 1 || !(ssh2.utils.parseKey(made) instanceof Error)) return made;
+  }
+}
+const MAKE_TRIES = 8;
 
 /** "SHA256:…" as `ssh-keygen -l` prints it and Proxmox logs it: unpadded base64 of the hash of the key's blob. */
 export function sshFingerprint(blob: Uint8Array): string {
