@@ -1,4 +1,4 @@
-import type * as z from "zod";
+import * as z from "zod";
 import { utf8 } from "../kit/bytes.js";
 import { asFailure, Failure } from "../kit/failure.js";
 import { tryJson } from "../kit/json.js";
@@ -58,6 +58,24 @@ export async function callCoordinator<T>(
     https.close();
   }
 }
+
+/** Far more than a coordinator has of anything. */
+const LIST_MAX = 100_000;
+
+/** A whole list, page after page; `name` is the field that holds it. */
+export async function listAll<T>(call: Call, path: string, name: string, entry: z.ZodType<T>): Promise<T[]> {
+  const all: T[] = [];
+  const entries = z.array(entry);
+  for (let query = ""; all.length < LIST_MAX; ) {
+    const page = await callCoordinator(call, listPage, "GET", `${path}${query}`);
+    all.push(...parseWith(entries, page[name], "the coordinator's answer", "coordinator-strange"));
+    if (page.next === undefined) break;
+    query = `?cursor=${encodeURIComponent(page.next)}`;
+  }
+  return all;
+}
+
+const listPage = z.looseObject({ next: z.string().optional() });
 
 /**
  * The first URL, in the config's order, behind which the pinned certificate is. Another certificate is passed over:

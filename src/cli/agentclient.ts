@@ -8,6 +8,8 @@ import {
   type AgentStatus,
   agentAnswer,
   agentStatus,
+  type CanariesAnswer,
+  canariesAnswer,
   type NetcheckAnswer,
   netcheckAnswer,
   type PingAnswer,
@@ -15,6 +17,7 @@ import {
   type WhoamiAnswer,
   whoamiAnswer,
 } from "../wire/agentsocket.js";
+import type { DnsChoice } from "../wire/names.js";
 import { parseWith } from "../wire/schema.js";
 import type { Paths } from "./paths.js";
 
@@ -34,8 +37,8 @@ export async function statusOfAgent(paths: Paths): Promise<AgentStatus> {
   return status;
 }
 
-export async function askUse(paths: Paths, exit: string | null): Promise<AgentStatus> {
-  const value = await ask(paths, { do: "use", exit });
+export async function askUse(paths: Paths, exit: string | null, dns?: DnsChoice): Promise<AgentStatus> {
+  const value = await ask(paths, { do: "use", exit, ...(dns === undefined ? {} : { dns }) });
   if (value === undefined) throw notRunning();
   return parseWith(agentStatus, value, "the agent's status");
 }
@@ -45,6 +48,13 @@ export async function askWhoami(paths: Paths): Promise<WhoamiAnswer> {
   const value = await ask(paths, { do: "whoami" });
   if (value === undefined) throw notRunning();
   return parseWith(whoamiAnswer, value, "the agent's answer");
+}
+
+/** Which look-ups below this name of the canary domain have come to the agent. */
+export async function askCanaries(paths: Paths, name: string): Promise<CanariesAnswer> {
+  const value = await ask(paths, { do: "canaries", name });
+  if (value === undefined) throw notRunning();
+  return parseWith(canariesAnswer, value, "the agent's answer");
 }
 
 /** What stands between this device and the others, asked anew: up to ten seconds. */
@@ -59,6 +69,11 @@ export async function askPing(paths: Paths, peer: string): Promise<PingAnswer> {
   const value = await ask(paths, { do: "ping", peer });
   if (value === undefined) throw notRunning();
   return parseWith(pingAnswer, value, "the agent's answer");
+}
+
+/** Begins; the status tells when another key is in use. */
+export async function askRotate(paths: Paths): Promise<void> {
+  if ((await ask(paths, { do: "rotate" })) === undefined) throw notRunning();
 }
 
 /** False when there was no agent to stop. */

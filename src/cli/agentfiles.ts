@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import YAML from "yaml";
 import { Failure } from "../kit/failure.js";
+import type { Key } from "../kit/key.js";
 import { findUser, type User } from "../sys/users.js";
 import { type AgentConfig, agentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import { decodeJoinKey } from "../wire/joinkey.js";
@@ -88,12 +89,20 @@ export function joinConfig(
   wanted: { readonly name: string | undefined; readonly dataPlane: string | undefined },
 ): AgentConfig {
   const { coordinatorKey, urls } = decodeJoinKey(joinKey);
+  return deviceConfig({ urls, publicKey: coordinatorKey }, wanted);
+}
+
+/** This device's configuration at a coordinator that is known otherwise. */
+export function deviceConfig(
+  coordinator: { readonly urls: readonly string[]; readonly publicKey: Key },
+  wanted: { readonly name: string | undefined; readonly dataPlane: string | undefined },
+): AgentConfig {
   return parseWith(
     agentConfig,
     {
       name: wanted.name ?? nameFrom(hostname()),
       role: "device",
-      coordinator: { urls, publicKey: coordinatorKey },
+      coordinator,
       ...(wanted.dataPlane === undefined ? {} : { dataPlane: wanted.dataPlane }),
     },
     "the device's configuration",
@@ -101,10 +110,21 @@ export function joinConfig(
   );
 }
 
-export async function writeJoin(parts: Parts, user: User, joinKey: string, config: AgentConfig): Promise<void> {
+/** Where the agent finds it at its next start. */
+export async function writeJoinKey(parts: Parts, user: User, joinKey: string): Promise<void> {
   const keyPath = join(parts.paths.var, DEVICE_FILES.joinKey);
   await parts.files.write(keyPath, `${joinKey.trim()}\n`, { mode: 0o600 });
   await lchown(keyPath, user.uid, user.gid);
+}
+
+/** The configuration last: with it, the machine is a device. Without a join key, a person has let it in already. */
+export async function writeJoin(
+  parts: Parts,
+  user: User,
+  joinKey: string | undefined,
+  config: AgentConfig,
+): Promise<void> {
+  if (joinKey !== undefined) await writeJoinKey(parts, user, joinKey);
   await parts.files.write(join(parts.paths.etc, DEVICE_FILES.config), YAML.stringify(config));
 }
 

@@ -1,3 +1,4 @@
+import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { coordinatorStatus } from "../wire/adminapi.js";
@@ -20,6 +21,12 @@ export async function status(call: Call): Promise<Outcome> {
     ["calls", `${found.forwardedCalls} handed on, ${formatBytes(found.forwardedCallBytes)}`],
   ]);
   return { value: found, text };
+}
+
+/** As the coordinator that runs has it. */
+export async function openApi(call: Call): Promise<Outcome> {
+  const document = await callCoordinator(call, z.record(z.string(), z.unknown()), "GET", "/openapi.json");
+  return { value: document, text: JSON.stringify(document, null, 2) };
 }
 
 /** The devices of that network keep working from their last map, but nobody administers them from here any more. */

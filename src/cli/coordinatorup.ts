@@ -3,6 +3,7 @@ import { type Millis, SECOND } from "../kit/time.js";
 import { readTemplates } from "../netconf/containerfiles.js";
 import { callOverSsh } from "../provision/admin.js";
 import { putService } from "../provision/machine.js";
+import type { Progress } from "../provision/parts.js";
 import { COORDINATOR_BUNDLES, coordinatorService } from "../provision/services.js";
 import { openHttps } from "../sys/https.js";
 import type { Ssh } from "../sys/ssh.js";
@@ -24,7 +25,7 @@ const ARCHITECTURES: Record<string, string> = { x64: "x86_64", arm64: "aarch64" 
 
 /** Puts a coordinator, with its relay and STUN, on a machine of one's own, or puts right the one that is there. */
 export async function coordinatorUp(call: Call): Promise<Outcome> {
-  const { parts, options, signal } = call;
+  const { parts, options } = call;
   const progress = await stepProgress(parts);
   const { ssh, host, where } = await loginToMachine(call);
   try {
@@ -42,19 +43,7 @@ export async function coordinatorUp(call: Call): Promise<Outcome> {
     // Without --url it keeps the URLs it has: they are in its devices' hands.
     const kept = before?.urls ?? record?.urls ?? [urlFor(undefined, host)];
     const urls = given.length === 0 ? kept : given.map((one) => urlFor(one, host));
-    const values = {
-      port: portOf(urls[0] ?? ""),
-      ...stunPortsFrom(options.stunPort),
-      urls: [...urls],
-      whoami: whoamiToTell(parts.env.EXITNODE_WHOAMI, (await readConfig(parts.files, parts.paths.config)).hosts),
-      adminTokenSha256,
-    };
-    const templates = await readTemplates(templateOf(parts));
-    const bundles = await readBundles(parts, COORDINATOR_BUNDLES);
-    const architecture = ARCHITECTURES[process.arch] ?? process.arch;
-    const service = coordinatorService(templates, bundles, values, architecture, sha256Hex);
-    const changes = await putService({ ssh, progress, signal, where }, service);
-    const status = await progress.step(`wait for the coordinator on ${where}`, () => healthy(call, ssh));
+    const { changes, status, values } = await putCoordinator(call, progress, { ssh, where }, urls);
     const { publicKey, tlsFingerprint } = status;
     const found = { urls, adminUrls: urls, publicKey, tlsFingerprint };
     if (JSON.stringify(record) !== JSON.stringify(found)) {
@@ -80,16 +69,40 @@ export async function coordinatorUp(call: Call): Promise<Outcome> {
   }
 }
 
+/** Makes the machine run a coordinator that is reached at the URLs; fulfilled when it answers. */
+export async function putCoordinator(
+  call: Call,
+  progress: Progress,
+  { ssh, where }: { readonly ssh: Ssh; readonly where: string },
+  urls: readonly string[],
+) {
+  const { parts, options, signal } = call;
+  const values = {
+    port: portOf(urls[0] ?? ""),
+    ...stunPortsFrom(options.stunPort),
+    urls: [...urls],
+    whoami: whoamiToTell(parts.env.EXITNODE_WHOAMI, (await readConfig(parts.files, parts.paths.config)).hosts),
+    adminTokenSha256: sha256Hex(await coordinatorBook(call).adminToken()),
+  };
+  const templates = await readTemplates(templateOf(parts));
+  const bundles = await readBundles(parts, COORDINATOR_BUNDLES);
+  const architecture = ARCHITECTURES[process.arch] ?? process.arch;
+  const service = coordinatorService(templates, bundles, values, architecture, sha256Hex);
+  const changes = await putService({ ssh, progress, signal, where }, service);
+  const status = await progress.step(`wait for the coordinator on ${where}`, () => healthy(call, ssh));
+  return { changes, status, values };
+}
+
 /** Whether the machine's coordinator, running or not, is the one that takes our admin token. */
 async function holdsToken(ssh: Ssh, tokenSha256: string): Promise<boolean> {
   return (await ssh.run(["grep", "-qF", tokenSha256, "/etc/exitnode/coordinator.yaml"])).exitCode === 0;
 }
 
-async function statusOver(ssh: Ssh): Promise<CoordinatorStatus> {
+export async function statusOver(ssh: Ssh): Promise<CoordinatorStatus> {
   return parseWith(coordinatorStatus, await callOverSsh(ssh, "GET", "/status"), "the coordinator's answer");
 }
 
-async function healthy({ parts: { clock }, signal }: Call, ssh: Ssh): Promise<CoordinatorStatus> {
+export async function healthy({ parts: { clock }, signal }: Call, ssh: Ssh): Promise<CoordinatorStatus> {
   const startedAt = clock.now();
   for (;;) {
     try {

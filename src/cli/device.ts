@@ -7,6 +7,41 @@ export const deviceCommands: readonly Command[] = [
     run: async (call) => (await import("./deviceactions.js")).listDevices(call),
   },
   {
+    usage: "device approve <device>",
+    summary: "Let a device that waits for approval have its peers; it works at once",
+    run: async (call) => (await import("./devicedecisions.js")).approveDevice(call),
+  },
+  {
+    usage: "device approval [on-or-off]",
+    summary: "Show or say whether new devices wait for `exitnode device approve`; who is in stays in",
+    run: async (call) => (await import("./devicedecisions.js")).approval(call),
+  },
+  {
+    usage: "device rename <device> <name>",
+    summary: "Give a device another name, in the network and in its DNS",
+    run: async (call) => (await import("./devicedecisions.js")).renameDevice(call),
+  },
+  {
+    usage: "device tag <device> [tags]",
+    summary: "Say what a device is to the policy, as in server,backup; without tags it is its person's again",
+    run: async (call) => (await import("./devicedecisions.js")).tagDevice(call),
+  },
+  {
+    usage: "device expire <device>",
+    summary: "End a device's key now: its peers do without it until its person signs in again",
+    run: async (call) => (await import("./devicedecisions.js")).expireDevice(call),
+  },
+  {
+    usage: "device never-expire <device>",
+    summary: "Let a device's key last until it is revoked, also one that has ended",
+    run: async (call) => (await import("./devicedecisions.js")).neverExpireDevice(call),
+  },
+  {
+    usage: "device key-lifetime [duration]",
+    summary: "Show or say after what time people's new devices have to sign in again; 0s: never",
+    run: async (call) => (await import("./devicedecisions.js")).keyLifetime(call),
+  },
+  {
     usage: "device revoke <device>",
     summary: "Shut a device out for good; its peers have dropped it when this returns",
     run: async (call) => (await import("./deviceactions.js")).revokeDevice(call),

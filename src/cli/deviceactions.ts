@@ -1,12 +1,12 @@
 import * as z from "zod";
 import { formatDuration, type Millis } from "../kit/time.js";
 import { type DeviceInfo, deviceInfo } from "../wire/adminapi.js";
-import { callCoordinator } from "./admin.js";
+import { callCoordinator, listAll } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 import { renderTable } from "./table.js";
 
 export async function listDevices(call: Call): Promise<Outcome> {
-  const { devices } = await callCoordinator(call, z.object({ devices: z.array(deviceInfo) }), "GET", "/devices");
+  const devices = await listAll(call, "/devices", "devices", deviceInfo);
   const now = call.parts.clock.wall();
   const rows = devices.map((device) => [
     device.name,
@@ -32,6 +32,9 @@ export async function removeDevice(call: Call): Promise<Outcome> {
   return { value: { removed: name }, text: `${name} is shut out and forgotten` };
 }
 
+/** Peers named in a sentence; `--json` names more. */
+const NAMED_MAX = 5;
+
 /** What a revocation has reached: peers that are offline learn of it when they come back. */
 function receipt({ told }: DeviceInfo): string {
   if (told === undefined) return "";
@@ -45,13 +48,22 @@ function receipt({ told }: DeviceInfo): string {
         : `; ${howMany(relays.confirmed, relays.asked)} relays refuse it${silent}`;
   if (told.peers === 0) return `; no peer is connected now${byRelays}`;
   const who = howMany(told.confirmed, told.peers);
-  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}${byRelays}`;
+  const slowest = told.devices?.[0];
+  const last = slowest === undefined || told.confirmed < 2 ? "" : ` (${slowest.name} last)`;
+  const silentPeers = told.silent?.length ? `; not yet: ${told.silent.slice(0, NAMED_MAX).join(", ")}` : "";
+  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}${last}${silentPeers}${byRelays}`;
 }
 
 const howMany = (some: number, all: number): string => (some === all ? `all ${all}` : `${some} of ${all}`);
 
+const WAITING = {
+  approval: "waits for approval",
+  "key-expired": "key expired",
+} as const satisfies Record<NonNullable<DeviceInfo["waiting"]>, string>;
+
 function presence(device: DeviceInfo, now: Millis): string {
   if (device.revokedAtMs !== undefined) return "revoked";
+  if (device.waiting !== undefined) return WAITING[device.waiting];
   if (device.online) return "online";
   return device.lastSeenAtMs === undefined ? "never seen" : `seen ${formatDuration(now - device.lastSeenAtMs)} ago`;
 }

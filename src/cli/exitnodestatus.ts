@@ -1,8 +1,7 @@
-import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { type DeviceInfo, deviceInfo } from "../wire/adminapi.js";
-import { callCoordinator } from "./admin.js";
+import { listAll } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
 import { attempt } from "./everyhost.js";
@@ -14,8 +13,7 @@ export async function exitNodeStatus(call: Call, name: string | undefined): Prom
   return name === undefined ? everyExitNode(call) : oneExitNode(call, name);
 }
 
-const devicesOf = async (call: Call): Promise<readonly DeviceInfo[]> =>
-  (await callCoordinator(call, z.object({ devices: z.array(deviceInfo) }), "GET", "/devices")).devices;
+const devicesOf = (call: Call): Promise<readonly DeviceInfo[]> => listAll(call, "/devices", "devices", deviceInfo);
 
 /** The coordinator and every host are asked at once; exit code 1 when one of them does not answer. */
 async function everyExitNode(call: Call): Promise<Outcome> {

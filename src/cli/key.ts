@@ -7,11 +7,20 @@ export const keyCommands: readonly Command[] = [
     options: [
       { flags: "--role <ROLE>", description: "device (the default) or exit-node" },
       {
-        flags: "--lifetime <DURATION>",
+        flags: "--expires <DURATION>",
         description: "how long it may be used: 15m (the default), 24h, 7d, at most 90d",
       },
+      { flags: "--lifetime <DURATION>", description: "the same as --expires" },
       { flags: "--name <NAME>", description: "the name that the machine gets; default: the one it asks for" },
       { flags: "--reusable", description: "let any number of machines in, until it expires or is revoked" },
+      {
+        flags: "--tag <TAG>",
+        description: "what its devices are to the policy, instead of a person's; may be repeated",
+        repeatable: true,
+      },
+      { flags: "--ephemeral", description: "forget its devices five minutes after they leave" },
+      { flags: "--preapproved", description: "let its devices in even where the network asks for approval" },
+      { flags: "--no-preapproved", description: "let each of its devices wait for `exitnode device approve`" },
     ],
     run: async (call) => (await import("./keyactions.js")).createKey(call),
   },

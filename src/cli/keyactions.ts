@@ -11,19 +11,22 @@ import {
   keyRequest,
 } from "../wire/adminapi.js";
 import { parseWith } from "../wire/schema.js";
-import { callCoordinator } from "./admin.js";
+import { callCoordinator, listAll } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 import { renderTable } from "./table.js";
 
 export async function createKey(call: Call): Promise<Outcome> {
-  const { role, name, reusable } = call.options;
+  const { role, name, reusable, tag, ephemeral, preapproved } = call.options;
   const wanted: KeyRequest = parseWith(
     keyRequest,
     {
       role: role ?? "device",
-      lifetimeMs: lifetimeFrom(call.options.lifetime),
+      lifetimeMs: lifetimeFrom(call.options.expires ?? call.options.lifetime),
       ...(name === undefined ? {} : { name }),
       reusable: reusable === true,
+      tags: tag ?? [],
+      ephemeral: ephemeral === true,
+      ...(preapproved === undefined ? {} : { preapproved }),
     },
     "what was asked for",
     "usage",
@@ -32,20 +35,15 @@ export async function createKey(call: Call): Promise<Outcome> {
   const remaining = formatDuration(created.expiresAtMs - created.createdAtMs);
   const guest = created.role === "exit-node" ? "an exit node" : "a device";
   const times = created.reusable ? "any number of times" : "once";
-  const text = `${created.joinKey}\n\nlets ${guest} in, ${times}, within ${remaining}; on that machine:\n  exitnode up --join <key>`;
+  const wait = created.preapproved ? "" : "\neach then waits for: exitnode device approve <device>";
+  const text = `${created.joinKey}\n\nlets ${guest} in, ${times}, within ${remaining}; on that machine:\n  exitnode up --join <key>${wait}`;
   return { value: created, text };
 }
 
 export async function listKeys(call: Call): Promise<Outcome> {
-  const { keys } = await callCoordinator(call, z.object({ keys: z.array(keyInfo) }), "GET", "/keys");
+  const keys = await listAll(call, "/keys", "keys", keyInfo);
   const now = call.parts.clock.wall();
-  const rows = keys.map((key) => [
-    key.id,
-    key.role,
-    key.name ?? "",
-    key.reusable ? "reusable" : "once",
-    until(key, now),
-  ]);
+  const rows = keys.map((key) => [key.id, key.role, key.name ?? "", traitsOf(key).join(", "), until(key, now)]);
   const text = keys.length === 0 ? "no join keys" : renderTable([["ID", "ROLE", "NAME", "USE", "STATE"], ...rows]);
   return { value: { keys }, text };
 }
@@ -62,6 +60,16 @@ function lifetimeFrom(text: unknown): Millis {
   if (lifetime === undefined || lifetime > KEY_LIFETIME_MS_MAX)
     throw new Failure("usage", `expected a lifetime such as 15m, 24h or 7d, at most 90d, got "${text}"`);
   return lifetime;
+}
+
+/** What a key does beyond letting a machine in. */
+function traitsOf(key: KeyInfo): string[] {
+  return [
+    key.reusable ? "reusable" : "once",
+    ...key.tags.map((tag) => `tag:${tag}`),
+    ...(key.ephemeral ? ["ephemeral"] : []),
+    ...(key.preapproved ? [] : ["needs approval"]),
+  ];
 }
 
 function until(key: KeyInfo, now: Millis): string {

@@ -4,8 +4,16 @@ import type { Command } from "./command.js";
 export const machineCommands: readonly Command[] = [
   {
     usage: "up",
-    summary: "Start this machine as a device; with --join, join a network first",
+    summary: "Start this machine as a device; with --join or --login, join a network first",
     options: [
+      {
+        flags: "--login <URL>",
+        description: "join by signing in at the coordinator, in a browser on any device, instead of with a join key",
+      },
+      {
+        flags: "--key <KEY>",
+        description: "with --login: the coordinator's public key, where its certificate is its own",
+      },
       { flags: "--join <KEY>", description: "the join key, from `exitnode key create` (or set EXITNODE_JOIN_KEY)" },
       { flags: "--name <NAME>", description: "this device's name; default: the host name" },
       { flags: "--data-plane <KIND>", description: "auto (the default), kernel or userspace" },
@@ -21,7 +29,19 @@ export const machineCommands: readonly Command[] = [
   {
     usage: "use <exit>",
     summary: "Send everything through an exit node; `use none` sends nothing through one",
+    options: [
+      {
+        flags: "--dns <CHOICE>",
+        description:
+          "look-ups go to the exit's resolver (exit, the default), to this device's own through the exit (mine-via-exit), or to them directly, which shows this network what is looked up (mine)",
+      },
+    ],
     run: async (call) => (await import("./use.js")).use(call),
+  },
+  {
+    usage: "rotate",
+    summary: "Give this device a new WireGuard key; what is under way goes on",
+    run: async (call) => (await import("./rotate.js")).rotate(call),
   },
   {
     usage: "status [name]",

@@ -4,6 +4,7 @@ import type { AgentStatus } from "../wire/agentsocket.js";
 import { tryAgentStatus } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
+import { describeLookups } from "./lookupway.js";
 import { describeWay, explainWay } from "./peerway.js";
 import { formatBytes, formatRoundTrip, labelled, renderTable, SCREEN_COLUMNS } from "./table.js";
 
@@ -38,7 +39,9 @@ export function describeDevice(own: AgentStatus): string {
     ["coordinator", line],
     ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
     ...(own.nat === undefined ? [] : labelled("network", [own.nat.is, own.nat.means])),
+    ...(own.waiting === undefined ? [] : labelled("waits", explainWaiting(own))),
     ["exit node", exit],
+    ...labelled("look-ups", describeLookups(own)),
     ...labelled("not sent", describeUnsent(own.unsent)),
     ...own.warnings.map((warning) => ["warning", warning]),
   ]);
@@ -55,6 +58,18 @@ export function describeDevice(own: AgentStatus): string {
   const table = renderTable([["PEER", "ROLE", "ADDRESS", "PATH", "HANDSHAKE", "IN", "OUT"], ...rows]);
   const ways = own.peers.flatMap(explainPeer);
   return [head, table, ...(ways.length === 0 ? [] : [renderTable(ways)])].join("\n\n");
+}
+
+/** Why it has no peers, and what ends that. */
+export function explainWaiting({ waiting, name }: Pick<AgentStatus, "waiting" | "name">): string[] {
+  switch (waiting) {
+    case undefined:
+      return [];
+    case "approval":
+      return ["for approval; where the network is administered:", `exitnode device approve ${name}`];
+    case "key-expired":
+      return ["its key has expired; with a new join key, here:", "exitnode up --join KEY"];
+  }
 }
 
 /** What the data plane could not send, a line for each reason that there was. */

@@ -11,6 +11,7 @@ import type { PingAnswer, WhoamiAnswer } from "../wire/agentsocket.js";
 import { askWhoami, tryAgentStatus } from "./agentclient.js";
 import { AGENT_USER } from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
+import { describeLeakTest, type LeakTest, leakTest } from "./leaktest.js";
 import { describeWay, explainWay, peerNamed } from "./peerway.js";
 import { formatRoundTrip, renderTable, SCREEN_COLUMNS } from "./table.js";
 import { whoamiUrls } from "./whoamiurls.js";
@@ -24,14 +25,16 @@ export type Trace = {
   /** From this machine to the exit node's public address, past the tunnel; empty without an exit. */
   readonly under: readonly PlacedHop[];
   readonly hops: readonly PlacedHop[];
+  /** Whether look-ups leave beside the exit; null without an exit. */
+  readonly lookups: LeakTest | null;
 };
 
 export async function trace(call: Call): Promise<Outcome> {
   const value = await traceTo(call);
-  return { value, text: describeTrace(value) };
+  return { value: value.trace, text: describeTrace(value.trace, value.device) };
 }
 
-async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
+async function traceTo({ args, options, parts, signal }: Call): Promise<{ trace: Trace; device: string }> {
   if (options.ipv4 === true && options.ipv6 === true)
     throw new Failure("usage", "expected one of --ipv4 and --ipv6, got both");
   const urls = await whoamiUrls(parts);
@@ -51,8 +54,12 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
     exitAddresses: peer?.addresses ?? [],
   };
   const seen = (answer: WhoamiAnswer): Ip[] => [answer.ipv4, answer.ipv6].filter((ip) => ip !== undefined);
-  const [hops, under] = await Promise.all([route(parts, address, [], signal), underlay(parts, peer?.endpoint, signal)]);
-  return {
+  const [hops, under, lookups] = await Promise.all([
+    route(parts, address, [], signal),
+    underlay(parts, peer?.endpoint, signal),
+    agent === undefined ? undefined : leakTest(parts, agent),
+  ]);
+  const trace: Trace = {
     target,
     address,
     exit:
@@ -70,7 +77,9 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<Trace> {
       // Tunnel addresses have no name in anybody's DNS, but this one has a name here.
       hop.where === "tunnel" && peer !== undefined ? { ...hop, name: peer.name } : hop,
     ),
+    lookups: lookups ?? null,
   };
+  return { trace, device: agent?.interface ?? "" };
 }
 
 /** The way that WireGuard's own packets take: traced as the agent's user, whom the tunnel's routes leave alone. */
@@ -113,7 +122,7 @@ function trimTail(hops: ReturnType<typeof parseTraceroute>): ReturnType<typeof p
   return hops.slice(0, last + 1);
 }
 
-function describeTrace(value: Trace): string {
+function describeTrace(value: Trace, device: string): string {
   const { before, now } = value.public;
   const dash = "none";
   const heading =
@@ -138,7 +147,10 @@ function describeTrace(value: Trace): string {
       ? []
       : ["", "under the tunnel, what this network sees: WireGuard datagrams to one address", renderHops(value.under)];
   const through = value.exit === null ? "the way" : "in the tunnel and beyond";
-  return [heading, ...why, "", renderTable(addresses), ...under, "", through, renderHops(value.hops)].join("\n");
+  const lookups = value.lookups === null ? [] : ["", ...describeLeakTest(value.lookups, device)];
+  return [heading, ...why, "", renderTable(addresses), ...under, "", through, renderHops(value.hops), ...lookups].join(
+    "\n",
+  );
 }
 
 function renderHops(hops: readonly PlacedHop[]): string {

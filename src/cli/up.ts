@@ -3,43 +3,78 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync } from "node:f
 import { join } from "node:path";
 import { Failure } from "../kit/failure.js";
 import { type Millis, SECOND } from "../kit/time.js";
-import { DEVICE_FILES } from "../wire/agentconfig.js";
+import type { User } from "../sys/users.js";
+import { type AgentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import type { AgentStatus } from "../wire/agentsocket.js";
+import { decodeJoinKey } from "../wire/joinkey.js";
 import { tryAgentStatus } from "./agentclient.js";
-import { ensureFolders, ensureUser, installProgram, joinConfig, readAgentConfig, writeJoin } from "./agentfiles.js";
+import {
+  ensureFolders,
+  ensureUser,
+  installProgram,
+  joinConfig,
+  readAgentConfig,
+  writeJoin,
+  writeJoinKey,
+} from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
 import { stopAgent } from "./down.js";
 import { requireRoot } from "./root.js";
+import { explainWaiting } from "./status.js";
 import { runsSystemd, startUnit } from "./systemdunit.js";
+import { loginConfig, signIn } from "./uplogin.js";
 
 /** From the start of the agent to the coordinator's word, or to working from the map at hand. */
 const UP_TIMEOUT_MS: Millis = 30 * SECOND;
+/** For a device that works without the coordinator as well. */
+const REACH_TIMEOUT_MS: Millis = 3 * SECOND;
 const POLL_MS: Millis = 100;
 /** A log larger than this is begun anew at the next start; an agent in order writes some lines a day. */
 const LOG_BYTES_MAX = 1024 * 1024;
 
-export async function up({ options, parts, signal }: Call): Promise<Outcome> {
+export async function up(call: Call): Promise<Outcome> {
+  const { options, parts, signal } = call;
   requireRoot("up");
   const joinKey = text(options.join) ?? parts.env.EXITNODE_JOIN_KEY;
   const running = await tryAgentStatus(parts.paths);
   const known = await readAgentConfig(parts);
-  if (joinKey !== undefined && known !== undefined) {
+  const login = options.login !== undefined;
+  if (login && joinKey !== undefined)
+    throw new Failure("usage", "a machine joins by a join key or by a sign-in, not by both", {
+      advice: "exitnode up --login https://<coordinator>",
+    });
+  // A machine that is in shows a new key of its own network to renew itself.
+  if (joinKey !== undefined && known?.coordinator.publicKey === decodeJoinKey(joinKey).coordinatorKey) {
+    await writeJoinKey(parts, await ensureUser(parts), joinKey);
+    if (running !== undefined) await stopAgent(parts);
+    const { join: _, ...rest } = options;
+    return up({ ...call, options: rest, parts: { ...parts, env: { ...parts.env, EXITNODE_JOIN_KEY: undefined } } });
+  }
+  if ((joinKey !== undefined || login) && known !== undefined) {
     throw new Failure("already-joined", `this machine is a device already: ${known.name}`, {
       advice: "exitnode up                (start it)\nexitnode down --forget     (leave, then join again)",
     });
   }
-  if (running !== undefined) return { value: running, text: `${running.name} is up already` };
-  if (joinKey === undefined && known === undefined)
+  if (running !== undefined && running.waiting !== "key-expired")
+    return { value: running, text: `${running.name} is up already` };
+  if (joinKey === undefined && known === undefined && !login)
     throw new Failure("join-key-required", "this machine is not a device yet", {
-      advice: "exitnode up --join KEY     (a key from: exitnode key create)",
+      advice:
+        "exitnode up --join KEY     (a key from: exitnode key create)\nexitnode up --login URL    (sign in at the coordinator)",
     });
   const wanted = { name: text(options.name), dataPlane: text(options.dataPlane) };
   // All that can be refused comes before the first change.
-  const joining = joinKey === undefined ? undefined : { joinKey, config: joinConfig(joinKey, wanted) };
+  const joining = login
+    ? { config: await loginConfig({ options, signal }, wanted) }
+    : joinKey === undefined
+      ? undefined
+      : { joinKey, config: joinConfig(joinKey, wanted) };
   const program = await installProgram(parts.paths);
   const user = await ensureUser(parts);
   await ensureFolders(parts.paths, user);
-  if (joining !== undefined) await writeJoin(parts, user, joining.joinKey, joining.config);
+  if (login && joining !== undefined) await signIn({ parts, signal }, joining.config, user);
+  if (joining !== undefined) await writeJoin(parts, user, joinKey, joining.config);
+  if (running !== undefined && known !== undefined) return renew({ parts, signal }, known, user);
   const logPath = join(parts.paths.var, "agent.log");
   if (runsSystemd()) await startUnit(parts, program);
   else startSupervisor(parts, logPath);
@@ -47,7 +82,7 @@ export async function up({ options, parts, signal }: Call): Promise<Outcome> {
   const refusal = status?.coordinator.refusal;
   if (status === undefined || refusal !== undefined) {
     await stopAgent(parts);
-    if (joinKey !== undefined) await forgetJoin(parts);
+    if (joining !== undefined) await forgetJoin(parts);
     if (refusal !== undefined)
       throw new Failure(refusal, `the coordinator refused this device: ${status?.coordinator.reason ?? refusal}`, {
         advice: "ask for a new join key, made where the coordinator is administered: exitnode key create",
@@ -58,7 +93,7 @@ export async function up({ options, parts, signal }: Call): Promise<Outcome> {
   }
   if (status.coordinator.mapSeq === undefined) {
     await stopAgent(parts);
-    if (joinKey !== undefined) await forgetJoin(parts);
+    if (joining !== undefined) await forgetJoin(parts);
     throw new Failure(
       "coordinator-unreachable",
       `the coordinator does not answer: ${status.coordinator.reason ?? "no reply"}`,
@@ -68,10 +103,24 @@ export async function up({ options, parts, signal }: Call): Promise<Outcome> {
       },
     );
   }
+  // What a known device says so far may be from the map it had: whether it has to sign in again, the coordinator knows.
+  const fresh = known === undefined || status.coordinator.connected ? status : await reached(parts, signal);
+  if (fresh?.waiting === "key-expired" && known !== undefined) return renew({ parts, signal }, known, user);
+  return { value: fresh ?? status, text: describeUp(fresh ?? status) };
+}
+
+/** The agent runs, and its peers do without it until its person has signed in again. */
+async function renew(call: Pick<Call, "parts" | "signal">, known: AgentConfig, user: User): Promise<Outcome> {
+  const { parts, signal } = call;
+  parts.say("this device's key has expired: its person has to sign in again");
+  await signIn(call, known, user);
+  const status = await polled(parts, signal, ({ waiting }) => waiting !== "key-expired");
+  if (status === undefined) throw new Failure("agent-silent", "the agent does not answer", { advice: "exitnode up" });
   return { value: status, text: describeUp(status) };
 }
 
 function describeUp(status: AgentStatus): string {
+  if (status.waiting !== undefined) return `${status.name} is up, and waits ${explainWaiting(status).join("\n  ")}`;
   const exits = status.peers.filter(({ role }) => role === "exit-node").map(({ name }) => name);
   const next = exits[0] === undefined ? "exitnode status" : `exitnode use ${exits[0]}`;
   const line = status.coordinator.connected ? "" : " from the map it has; the coordinator is not reached yet";
@@ -79,12 +128,28 @@ function describeUp(status: AgentStatus): string {
 }
 
 /** Waits for a map, a refusal or the deadline; undefined when no agent ever answered. */
-async function settled(parts: Parts, signal: AbortSignal): Promise<AgentStatus | undefined> {
-  const deadline = parts.clock.now() + UP_TIMEOUT_MS;
+const settled = (parts: Parts, signal: AbortSignal): Promise<AgentStatus | undefined> =>
+  polled(parts, signal, ({ coordinator }) => coordinator.mapSeq !== undefined || coordinator.refusal !== undefined);
+
+/** Waits for the coordinator, and for the map that follows its greeting. */
+async function reached(parts: Parts, signal: AbortSignal): Promise<AgentStatus | undefined> {
+  await polled(parts, signal, ({ coordinator }) => coordinator.connected, REACH_TIMEOUT_MS);
+  await parts.clock.sleep(2 * POLL_MS, signal).catch(() => undefined);
+  return polled(parts, signal, () => true, REACH_TIMEOUT_MS);
+}
+
+/** The first status that will do, or the last one before the deadline. */
+async function polled(
+  parts: Parts,
+  signal: AbortSignal,
+  willDo: (status: AgentStatus) => boolean,
+  timeoutMs = UP_TIMEOUT_MS,
+): Promise<AgentStatus | undefined> {
+  const deadline = parts.clock.now() + timeoutMs;
   let last: AgentStatus | undefined;
   while (parts.clock.now() < deadline && !signal.aborted) {
     last = (await tryAgentStatus(parts.paths).catch(() => undefined)) ?? last;
-    if (last?.coordinator.mapSeq !== undefined || last?.coordinator.refusal !== undefined) return last;
+    if (last !== undefined && willDo(last)) return last;
     await parts.clock.sleep(POLL_MS, signal).catch(() => undefined);
   }
   return last;

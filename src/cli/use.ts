@@ -1,22 +1,25 @@
 import { Failure } from "../kit/failure.js";
 import type { AgentStatus } from "../wire/agentsocket.js";
+import { DNS_CHOICES, type DnsChoice } from "../wire/names.js";
 import { askUse, statusOfAgent } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
+import { describeLookups } from "./lookupway.js";
 import { describeWay, peerNamed } from "./peerway.js";
 
 /** How long the first handshake with the exit may take before we say that it does not answer. */
 const ACTIVE_TIMEOUT_MS = 15_000;
 const POLL_MS = 200;
 
-export async function use({ args, parts, signal }: Call): Promise<Outcome> {
+export async function use({ args, options, parts, signal }: Call): Promise<Outcome> {
   const name = args[0] ?? "";
+  const dns = dnsFrom(options.dns);
   const before = await statusOfAgent(parts.paths);
   if (name === "none") {
     const status = await askUse(parts.paths, null);
     const text = before.exit === undefined ? "no exit node was in use" : `no longer through ${before.exit.name}`;
     return { value: { exit: null, peers: status.peers.length }, text };
   }
-  let status = await askUse(parts.paths, name);
+  let status = await askUse(parts.paths, name, dns);
   const deadline = parts.clock.now() + ACTIVE_TIMEOUT_MS;
   while (status.exit?.state !== "active" && parts.clock.now() < deadline && !signal.aborted) {
     await parts.clock.sleep(POLL_MS, signal).catch(() => undefined);
@@ -35,5 +38,12 @@ function describeUse(status: AgentStatus): string {
   const peer = peerNamed(status, exit.name);
   const families = exit.ipv6 ? "IPv4 and IPv6" : "IPv4; it has no IPv6, so IPv6 is held back rather than leaked";
   const way = describeWay(peer ?? { path: "searching" });
-  return `everything now leaves through ${exit.name} (${way}): ${families}`;
+  const through = `everything now leaves through ${exit.name} (${way}): ${families}`;
+  return status.dns === undefined ? through : `${through}\n${describeLookups(status).join("\n")}`;
+}
+
+function dnsFrom(given: unknown): DnsChoice | undefined {
+  const choice = DNS_CHOICES.find((one) => one === given);
+  if (given === undefined || choice !== undefined) return choice;
+  throw new Failure("usage", `expected --dns ${DNS_CHOICES.join(", ")}, got "${String(given)}"`);
 }

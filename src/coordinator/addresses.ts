@@ -16,17 +16,22 @@ export function ulaPrefix(random: Uint8Array): Cidr {
 /**
  * The lowest free IPv4 address of the range and the IPv6 address of the same offset in the ULA: 100.64.0.1 has
  * fd…::1. Undefined when the range is full. Addresses that end in .0 or .255 are passed over, for there are still
- * networks and programs that take them for a subnet's own.
+ * networks and programs that take them for a subnet's own. The search begins at `from`, an offset in the range.
  */
-export function nextAddresses(range: Cidr, ula: Cidr, taken: ReadonlySet<Ip>): { ipv4: Ip; ipv6: Ip } | undefined {
+export function nextAddresses(
+  range: Cidr,
+  ula: Cidr,
+  taken: ReadonlySet<Ip>,
+  from = 1n,
+): { ipv4: Ip; ipv6: Ip; offset: bigint } | undefined {
   const first = ipToBigInt(cidrAddress(range));
   const size = 1n << BigInt(32 - cidrLength(range));
-  for (let offset = 1n; offset < size - 1n; offset++) {
+  for (let offset = from; offset < size - 1n; offset++) {
     const lastByte = (first + offset) & 0xffn;
     if (lastByte === 0n || lastByte === 0xffn) continue;
     const ipv4 = ipFromBigInt(first + offset, 4);
     const ipv6 = ipFromBigInt(ipToBigInt(cidrAddress(ula)) + offset, 6);
-    if (!taken.has(ipv4) && !taken.has(ipv6)) return { ipv4, ipv6 };
+    if (!taken.has(ipv4) && !taken.has(ipv6)) return { ipv4, ipv6, offset };
   }
   return undefined;
 }

@@ -1,50 +1,49 @@
-import { type Dialect, type SqliteDatabase, SqliteDialect } from "kysely";
 import { ed25519PublicKeyOf, type KeyPair, keyPairOf } from "../kit/crypto.js";
-import { KEY_BYTES, type Key, keyBytes, keyOf, parseKey } from "../kit/key.js";
-import type { Clock } from "../sys/clock.js";
-import type { Files } from "../sys/files.js";
+import { type Key, keyOf } from "../kit/key.js";
 import type { Https } from "../sys/https.js";
 import type { Answer, SecureService, Served } from "../sys/httpserver.js";
 import type { Log } from "../sys/log.js";
-import type { Random } from "../sys/random.js";
-import type { TlsIdentity } from "../sys/tls.js";
+import type { WebPost } from "../sys/webpost.js";
 import type { CoordinatorStatus } from "../wire/adminapi.js";
 import { CONTROL_PATH } from "../wire/control.js";
 import { COORDINATOR_FILES, type CoordinatorConfig } from "../wire/coordinatorconfig.js";
 import { PEERS_MAX } from "../wire/map.js";
 import { otherStunPortBeside } from "../wire/relayconfig.js";
-import { ULA_RANDOM_BYTES, ulaPrefix } from "./addresses.js";
-import { mountApi } from "./api/mount.js";
-import { apiRoutes } from "./api/routes.js";
+import { sealSeed } from "../wire/seal.js";
+import { openAdministration } from "./administration.js";
+import { ChangeFeed } from "./changefeed.js";
+import { isMember } from "./device.js";
+import { Fellows } from "./fellows.js";
+import { openIdentity } from "./identity/identity.js";
 import { LOBBY_MAX } from "./lobby.js";
 import { Lockout } from "./lockout.js";
+import { Membership } from "./membership.js";
+import { Names } from "./names.js";
+import { senderOf } from "./neighbourhood.js";
 import type { NetworkFacts } from "./netmap.js";
+import { Policies } from "./policies.js";
 import { DEVICE_MESSAGE_BYTES_MAX, Reception } from "./reception.js";
 import { DEVICES_MAX, Registry } from "./registry.js";
 import { type RelayBeside, Relays } from "./relays.js";
-import { Store } from "./store/store.js";
+import { openStorage, type StorageParts } from "./storage.js";
 import { Switchboard } from "./switchboard.js";
-import { Visibility } from "./visibility.js";
+import { Tokens } from "./tokens.js";
+import { Upkeep } from "./upkeep.js";
+import { isPage, mountSite } from "./web/site.js";
 
 /** Every device's connection, the strangers', and as many again for administration and probes. */
 export const CONNECTIONS_MAX = DEVICES_MAX + 2 * LOBBY_MAX;
 
-export type CoordinatorParts = {
-  readonly files: Files;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly openDatabase: (path: string) => SqliteDatabase;
-  readonly keepTlsIdentity: (
-    files: Files,
-    paths: { readonly key: string; readonly certificate: string },
-    hosts: readonly string[],
-    now: number,
-  ) => Promise<TlsIdentity>;
+export type CoordinatorParts = StorageParts & {
   readonly serveHttps: (service: SecureService) => Promise<Served>;
   /** Makes the relay beside us; left out, there is none. */
   readonly openRelay?: (want: RelayBesideWant) => Promise<RelayBeside>;
   /** Tells other machines' relays of revocations. */
   readonly https: Https;
+  /** Reaches the identity provider; left out, as Node does. */
+  readonly fetch?: typeof fetch;
+  /** Sends webhooks; left out, none arrives. */
+  readonly post?: WebPost;
   readonly serveUnix: (path: string, mode: number, answer: Answer) => Promise<Served>;
   readonly version: string;
   readonly log?: Log;
@@ -62,8 +61,9 @@ export type RelayBesideWant = {
 export type CoordinatorPlaces = { readonly var: string; readonly run: string };
 
 /** `listen.port` may be 0 here: any free one. */
-export type CoordinatorWant = Omit<CoordinatorConfig, "listen"> & {
+export type CoordinatorWant = Omit<CoordinatorConfig, "listen" | "store"> & {
   readonly listen: { readonly address: string; readonly port: number };
+  readonly store?: CoordinatorConfig["store"];
 };
 
 export type Coordinator = {
@@ -83,23 +83,19 @@ export async function startCoordinator(
   want: CoordinatorWant,
   places: CoordinatorPlaces,
 ): Promise<Coordinator> {
-  const { files, clock, random, version } = parts;
+  const { clock, random, version } = parts;
   const log = parts.log === undefined ? {} : { log: parts.log };
-  const at = (name: keyof typeof COORDINATOR_FILES): string =>
-    `${name === "adminSocket" ? places.run : places.var}/${COORDINATOR_FILES[name]}`;
-  const noiseKey = keyPairOf(await keepSecret(files, at("noiseKey"), random));
-  const signingKey = await keepSecret(files, at("admissionKey"), random);
-  const signer = ed25519PublicKeyOf(signingKey);
   const hosts = [...new Set(want.urls.map((url) => new URL(url).hostname.replace(/^\[|\]$/g, "")))];
-  const tlsPaths = { key: at("tlsKey"), certificate: at("tlsCertificate") };
-  const tls = await parts.keepTlsIdentity(files, tlsPaths, hosts, clock.wall());
-  const dialect: Dialect = new SqliteDialect({ database: parts.openDatabase(at("store")) });
-  const store = await Store.open(dialect, ulaPrefix(random(ULA_RANDOM_BYTES)));
+  const { store, secrets, postgres } = await openStorage(parts, want.store ?? { kind: "sqlite" }, places.var, hosts);
+  const { tls, admission: signingKey } = secrets;
+  const noiseKey = keyPairOf(secrets.noise);
+  const signer = ed25519PublicKeyOf(signingKey);
+  const seed = sealSeed(noiseKey.privateKey);
 
   const own =
     want.relay.enabled && parts.openRelay !== undefined
       ? await parts.openRelay({
-          noiseKey: keyPairOf(await keepSecret(files, at("relayKey"), random)),
+          noiseKey: keyPairOf(secrets.relay),
           signer,
           stunPort: want.relay.stunPort,
           otherStunPort: want.relay.otherStunPort ?? otherStunPortBeside(want.relay.stunPort),
@@ -107,23 +103,87 @@ export async function startCoordinator(
       : undefined;
   const { https } = parts;
   const { urls, relays: configured } = want;
+  const feed = await ChangeFeed.open(store);
   const relays = await Relays.open({ own, urls, configured, store, signingKey, https, clock, random, ...log });
+  const names = await Names.open({ store, wall: () => clock.wall() });
 
   const facts: NetworkFacts = {
     ranges: [want.ipv4, store.ula],
     mtu: want.mtu,
+    wall: () => clock.wall(),
     whoami: want.whoami,
+    coordinatorUrls: want.urls,
     get relays() {
       return relays.map;
     },
+    get names() {
+      return names.map;
+    },
   };
-  const registry = await Registry.open({ store, range: want.ipv4, random, wall: () => clock.wall() });
+  const registry = await Registry.open({ store, feed, range: want.ipv4, random, wall: () => clock.wall() });
   relays.recall(registry.devices.values());
   const { devices } = registry;
-  const visibility = new Visibility({ devices, wall: () => clock.wall() });
+  const policies = await Policies.open({
+    store,
+    feed,
+    devices,
+    ranges: facts.ranges,
+    wall: () => clock.wall(),
+    ...log,
+  });
+  const { visibility } = policies;
   // A run's numbers are above every earlier run's, so that a device can tell an old map from a new one.
-  const switchboard = new Switchboard({ devices, visibility, facts, clock, seqBase: store.epoch * 2 ** 32 });
-  const reception = new Reception({ noiseKey, signingKey, registry, switchboard, clock, random, version, ...log });
+  const seqBase = store.epoch * 2 ** 32;
+  const fellows =
+    postgres === undefined
+      ? undefined
+      : new Fellows(
+          { store, feed, postgres, clock, random, catchUp: () => registry.catchUp(), ...log },
+          {
+            onPresence: (ids) => {
+              for (const id of ids) switchboard.changedElsewhere(id);
+            },
+            onCall: (...call) => switchboard.callFromElsewhere(...call),
+            connected: () => switchboard.connected(),
+          },
+        );
+  const switchboard = new Switchboard({
+    devices,
+    visibility,
+    facts,
+    clock,
+    seqBase,
+    sealSeed: seed,
+    ...(fellows === undefined ? {} : { fellows }),
+  });
+  feed.on("setting", async (view) => {
+    if (await relays.reread(view)) switchboard.relaysChanged();
+    if (await names.reread(view)) switchboard.changed();
+  });
+  policies.changed = () => switchboard.changed();
+  registry.watch((changes) => {
+    for (const { before, after } of changes)
+      if (before !== undefined && isMember(before) && (after === undefined || !isMember(after))) {
+        own?.revoke(before.machineKey);
+        void switchboard.expelHere(before.id).then((told) => fellows?.tell(before.id, told));
+      } else switchboard.changed((after ?? before)?.id);
+  });
+  const lockout = new Lockout();
+  const identity = await openIdentity(
+    {
+      ...{ files: parts.files, fetch: parts.fetch ?? fetch, secret: secrets.noise, lockout },
+      ...{ store, registry, feed, random, wall: () => clock.wall(), ...log },
+      changed: ({ id }) => switchboard.changed(id),
+      peopleChanged: () => void policies.followPeople(),
+    },
+    urls,
+    want.identity,
+  );
+  const { signIns, people, invites, sessions } = identity;
+  const reception = new Reception({
+    ...{ noiseKey, signingKey, registry, signIns, switchboard, clock, random, version, ...log },
+    sealKey: ed25519PublicKeyOf(seed),
+  });
   const startedAtMs = clock.wall();
   const status = (): CoordinatorStatus => ({
     version,
@@ -131,36 +191,78 @@ export async function startCoordinator(
     tlsFingerprint: tls.fingerprint,
     urls: want.urls,
     devices: registry.devices.size,
-    online: switchboard.online,
+    online: switchboard.online + (fellows?.online ?? 0),
     startedAtMs,
     admissionKey: keyOf(signer),
     relays: relays.map.length,
     forwardedCalls: switchboard.calls.forwarded,
     forwardedCallBytes: switchboard.calls.bytes,
   });
-  const routes = apiRoutes({ registry, switchboard, relays, facts, status, ...log });
-  const mounted = { routes, now: () => clock.now(), ...log };
-  const publicApi = mountApi(mounted, { kind: "token", sha256: want.adminTokenSha256, lockout: new Lockout() });
-  const socketApi = mountApi(mounted, { kind: "socket" });
+  const membership = new Membership({ registry, store, changed: ({ after }) => switchboard.changed(after?.id) });
+  const tokens = new Tokens({ store, random, people, wall: () => clock.wall() });
+  const upkeep = new Upkeep({ registry, switchboard, relays, clock, ...log });
+  const administration = openAdministration({
+    api: {
+      registry,
+      policies,
+      switchboard,
+      relays,
+      names,
+      facts,
+      status,
+      store,
+      people,
+      invites,
+      membership,
+      tokens,
+      ...log,
+    },
+    ...{ clock, random, version, want },
+    ...(parts.post === undefined ? {} : { post: parts.post }),
+    gate: { kind: "token", sha256: want.adminTokenSha256, lockout, sessions, tokens },
+  });
+  const site = mountSite({
+    ...{ identity, devices, now: () => clock.now(), wall: () => clock.wall(), ...log },
+    isOnline: (id) => switchboard.isOnline(id),
+    revoke: async ({ id, machineKey }, by) => {
+      await registry.revoke(id, by);
+      await Promise.all([switchboard.expel(id), relays.revoke(machineKey)]);
+    },
+  });
   const opened: Served[] = [];
   const close = async (): Promise<void> => {
     switchboard.close();
+    upkeep.close();
+    signIns.close();
     await relays.close();
     await Promise.all(opened.map((served) => served.close()));
+    await administration.close();
+    await fellows?.close();
     await registry.settled();
     await store.close();
   };
   try {
+    await fellows?.open();
+    if (own !== undefined && fellows !== undefined && fellows.count > 0)
+      parts.log?.warn(
+        "devices reach each other's relays only by a name of its own: set relay.enabled: false here, and exitnode relay up",
+      );
     opened.push(
-      await parts.serveUnix(at("adminSocket"), ADMIN_SOCKET_MODE, (request, caller) =>
-        socketApi.fetch(request, caller),
+      await parts.serveUnix(
+        `${places.run}/${COORDINATOR_FILES.adminSocket}`,
+        ADMIN_SOCKET_MODE,
+        administration.overSocket,
       ),
     );
     const secure = await parts.serveHttps({
       ...want.listen,
       key: tls.key,
       certificate: tls.certificate,
-      answer: (request, caller) => publicApi.fetch(request, caller),
+      answer: (request, caller) =>
+        isPage(new URL(request.url).pathname)
+          ? site.fetch(request, caller)
+          : administration.overNetwork(request, caller),
+      remoteOf: (remote, forwarded) => senderOf(remote, forwarded, want.trustedProxies ?? []),
       sockets: {
         path: CONTROL_PATH,
         messageBytesMax: DEVICE_MESSAGE_BYTES_MAX,
@@ -177,13 +279,4 @@ export async function startCoordinator(
     await close();
     throw error;
   }
-}
-
-/** An identity of the coordinator's: whoever has the file has it. */
-async function keepSecret(files: Files, path: string, random: Random): Promise<Uint8Array> {
-  const text = await files.readText(path);
-  if (text !== undefined) return keyBytes(parseKey(text.trim()));
-  const secret = random(KEY_BYTES);
-  await files.write(path, `${keyOf(secret)}\n`, { mode: 0o600 });
-  return secret;
 }

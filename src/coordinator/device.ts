@@ -2,6 +2,7 @@ import type { Cidr, Ip } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { DeviceReport } from "../wire/control.js";
+import type { Waiting } from "../wire/map.js";
 import type { Role } from "../wire/schema.js";
 
 /** A member of the network, as the store keeps it. Values are never changed in place: a change is a new value. */
@@ -43,3 +44,9 @@ export const isMember = (device: Device): boolean => device.revokedAtMs === unde
 /** Every member whose peers may know of it. */
 export const isActive = (device: Device, now: Millis): boolean =>
   isMember(device) && device.approvedAtMs !== undefined && now < (device.keyExpiresAtMs ?? Number.POSITIVE_INFINITY);
+
+/** What keeps a connected member from its peers; undefined: nothing. */
+export function waitingOf(device: Device, now: Millis): Waiting | undefined {
+  if (device.approvedAtMs === undefined) return "approval";
+  return isActive(device, now) ? undefined : "key-expired";
+}

@@ -2,9 +2,9 @@ import type { Cidr } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import { CONTROL_VERSION, type Refusal, type ToCoordinator } from "../wire/control.js";
-import { nextAddresses } from "./addresses.js";
-import { type Device, isMember } from "./device.js";
+import type { Device } from "./device.js";
 import { keyRefusal, type StoredKey } from "./joinkeys.js";
+import type { Roster } from "./roster.js";
 
 export type Hello = Extract<ToCoordinator, { type: "hello" }>;
 
@@ -17,7 +17,7 @@ export type Entrance =
 
 export type Network = {
   /** Revoked ones too: they hold their name and addresses until they are removed. */
-  readonly devices: readonly Device[];
+  readonly devices: Roster;
   readonly range: Cidr;
   readonly ula: Cidr;
   readonly devicesMax: number;
@@ -33,27 +33,24 @@ export function admit(
   now: Millis,
 ): Entrance {
   if (hello.version !== CONTROL_VERSION) return refuse("version-unsupported");
-  const known = network.devices.find((device) => device.machineKey === machineKey);
+  const known = network.devices.byMachineKey(machineKey);
   if (known?.revokedAtMs !== undefined) return refuse("device-revoked");
   // Two members with one WireGuard key: the peers could not tell them apart, and one would get the other's packets.
-  const twin = network.devices.some((one) => one !== known && isMember(one) && one.publicKey === hello.publicKey);
+  const holder = network.devices.memberByPublicKey(hello.publicKey);
+  const twin = holder !== undefined && holder.id !== known?.id;
   // A machine that is in needs no key: a lost answer to its first hello costs nothing, the key being used up by it.
   if (known !== undefined)
     return twin ? refuse("key-taken") : { kind: "known", device: renewed(network, known, hello) };
 
-  if (hello.joinSecret === undefined) return refuse("join-key-required");
+  if (hello.joinSecret === undefined && joinKey === undefined) return refuse("join-key-required");
   const refusal = keyRefusal(joinKey, now);
   if (refusal !== undefined || joinKey === undefined) return refuse(refusal ?? "join-key-unknown");
   if (twin) return refuse("key-taken");
-  if (network.devices.length >= network.devicesMax) return refuse("full");
+  if (network.devices.size >= network.devicesMax) return refuse("full");
   const wanted = joinKey.name ?? hello.name;
-  const taken = new Set(network.devices.map((device) => device.name));
-  if (joinKey.role === "exit-node" && taken.has(wanted)) return refuse("name-taken");
-  const addresses = nextAddresses(
-    network.range,
-    network.ula,
-    new Set(network.devices.flatMap((device) => [device.ipv4, device.ipv6])),
-  );
+  const taken = (name: string): boolean => network.devices.byName(name) !== undefined;
+  if (joinKey.role === "exit-node" && taken(wanted)) return refuse("name-taken");
+  const addresses = network.devices.nextAddresses(network.range, network.ula);
   if (addresses === undefined) return refuse("full");
   const device: Device = {
     id,
@@ -76,11 +73,17 @@ export function admit(
   return { kind: "new", device, by: joinKey };
 }
 
+/** Whether a key that a known machine brings renews its own: one of its person's, or an administrator's of nobody's. */
+export function renews(device: Device, joinKey: StoredKey | undefined, now: Millis): joinKey is StoredKey {
+  if (joinKey === undefined || device.keyExpiresAtMs === undefined) return false;
+  return keyRefusal(joinKey, now) === undefined && (joinKey.userId ?? device.userId) === device.userId;
+}
+
 /** A known device keeps its name until it asks for another one than before. */
 function renewed(network: Network, known: Device, hello: Hello): Device {
-  const taken = new Set(network.devices.filter((one) => one !== known).map((one) => one.name));
+  const taken = (name: string): boolean => (network.devices.byName(name) ?? known).id !== known.id;
   // An exit node's name is what people chose it by: when the new one is taken, the old one stays.
-  const renames = hello.name !== known.wantedName && !(known.role === "exit-node" && taken.has(hello.name));
+  const renames = hello.name !== known.wantedName && !(known.role === "exit-node" && taken(hello.name));
   return {
     ...known,
     name: renames ? freeName(hello.name, taken) : known.name,
@@ -94,12 +97,12 @@ function renewed(network: Network, known: Device, hello: Hello): Device {
 const LABEL_CHARACTERS_MAX = 63;
 
 /** The name, or the first of name-2, name-3 … that is free; shortened to stay a DNS label. */
-export function freeName(wanted: string, taken: ReadonlySet<string>): string {
-  if (!taken.has(wanted)) return wanted;
+export function freeName(wanted: string, taken: (name: string) => boolean): string {
+  if (!taken(wanted)) return wanted;
   for (let n = 2; ; n++) {
     const suffix = `-${n}`;
     const name = wanted.slice(0, LABEL_CHARACTERS_MAX - suffix.length).replace(/-+$/, "") + suffix;
-    if (!taken.has(name)) return name;
+    if (!taken(name)) return name;
   }
 }
 

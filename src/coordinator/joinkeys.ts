@@ -67,6 +67,10 @@ export function describeKey(key: StoredKey, now: Millis): KeyInfo {
     createdAtMs,
     expiresAtMs,
     state: keyState(key, now),
+    ...(key.userId === undefined ? {} : { userId: key.userId }),
+    tags: [...key.tags],
+    ephemeral: key.ephemeral,
+    preapproved: key.preapproved,
   };
 }
 

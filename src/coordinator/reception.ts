@@ -1,5 +1,5 @@
 import { toBase64, utf8 } from "../kit/bytes.js";
-import { type KeyPair, keyPairOf } from "../kit/crypto.js";
+import { type KeyPair, keepImported, keyPairOf } from "../kit/crypto.js";
 import { KEY_BYTES, type Key, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
@@ -12,13 +12,15 @@ import {
   decodeToCoordinator,
   encodeControl,
   REFUSALS,
+  type Refusal,
   SILENCE_MAX_MS,
   type ToCoordinator,
 } from "../wire/control.js";
 import { respond, type Transport } from "../wire/noise.js";
 import { isMember } from "./device.js";
+import type { SignInAnswer, SignIns } from "./identity/signins.js";
 import { Link } from "./link.js";
-import { Lobby } from "./lobby.js";
+import { Lobby, type Place } from "./lobby.js";
 import type { Registry } from "./registry.js";
 import type { Switchboard } from "./switchboard.js";
 
@@ -37,7 +39,10 @@ export type ReceptionParts = {
   readonly noiseKey: KeyPair;
   /** The seed of the admission key. */
   readonly signingKey: Uint8Array;
+  /** The public half of what seals maps. */
+  readonly sealKey: Uint8Array;
   readonly registry: Registry;
+  readonly signIns: Pick<SignIns, "greet">;
   readonly switchboard: Switchboard;
   readonly clock: Clock;
   readonly random: Random;
@@ -60,6 +65,7 @@ export class Reception {
 
   constructor(parts: ReceptionParts) {
     this.#parts = parts;
+    keepImported(parts.noiseKey.privateKey);
   }
 
   accept(socket: BinarySocket, remote: string): void {
@@ -76,11 +82,12 @@ export class Reception {
       socket.terminate();
       left();
     };
+    let place: Place | undefined;
     const left = (): void => {
       if (over.signal.aborted) return;
       over.abort();
       greeted.abort();
-      leaveLobby();
+      place?.leave();
       if (stage.kind === "member") {
         const { link } = stage;
         link.closed();
@@ -88,7 +95,8 @@ export class Reception {
       }
       stage = { kind: "over" };
     };
-    const leaveLobby = this.lobby.enter(() => end("made room for a newer connection"));
+    place = this.lobby.enter(() => end("made room for another connection"));
+    if (over.signal.aborted) return;
     clock.sleep(GREETING_TIMEOUT_MS, greeted.signal).then(
       () => end("did not greet in time"),
       () => undefined,
@@ -100,6 +108,7 @@ export class Reception {
         case "initiation": {
           const response = this.#respond(bytes);
           if (response === undefined) return end("spoke no handshake for this coordinator");
+          place?.promising();
           stage = { kind: "hello", transport: response.transport, machineKey: keyOf(response.remotePublic) };
           await socket.send(response.reply);
           return;
@@ -114,7 +123,7 @@ export class Reception {
           // Ended meanwhile: nobody is there to be a member.
           if (over.signal.aborted) return;
           greeted.abort();
-          leaveLobby();
+          place?.leave();
           if (link === undefined) return socket.close();
           stage = { kind: "member", transport, link };
           switchboard.join(link);
@@ -175,17 +184,25 @@ export class Reception {
     remote: string,
   ): Promise<Link | undefined> {
     const { registry, clock, version, log } = this.#parts;
-    const admitted = await registry.hello(machineKey, hello, remote);
-    if ("refusal" in admitted) {
-      const code = admitted.refusal;
+    const refuse = async (code: Refusal): Promise<undefined> => {
       log?.warn("device refused", { name: hello.name, code });
       await socket.send(transport.seal(encodeControl({ type: "refused", code, message: REFUSALS[code] })));
+    };
+    const greeted: SignInAnswer =
+      hello.signIn === true ? await this.#parts.signIns.greet(machineKey, hello.name, remote) : { kind: "in" };
+    if (greeted.kind === "refused") return refuse(greeted.code);
+    if (greeted.kind === "wait") {
+      const { kind: _, ...told } = greeted;
+      await socket.send(transport.seal(encodeControl({ type: "sign-in", ...told })));
       return undefined;
     }
+    const admitted = await registry.hello(machineKey, hello, remote, greeted.userId);
+    if ("refusal" in admitted) return refuse(admitted.refusal);
     const { id, name } = admitted.device;
     log?.info("device connected", { device: id, name, agentVersion: hello.agentVersion });
-    const link = new Link(id, socket, transport, clock);
-    link.send({ type: "welcome", deviceId: id, coordinatorVersion: version });
+    const speaksDelta = hello.speaks?.includes("delta") === true;
+    const link = new Link(id, socket, transport, clock, { speaksDelta, haveSeq: hello.haveSeq });
+    link.send({ type: "welcome", deviceId: id, coordinatorVersion: version, sealKey: keyOf(this.#parts.sealKey) });
     return link;
   }
 
@@ -207,8 +224,13 @@ export class Reception {
       case "pong":
         return link.pong(message.sentAt);
       case "report":
-        if (await this.#parts.registry.report(link.deviceId, message.report)) this.#parts.switchboard.changed();
+        if (await this.#parts.registry.report(link.deviceId, message.report))
+          this.#parts.switchboard.changed(link.deviceId);
         return;
+      case "resync":
+        return this.#parts.switchboard.resync(link.deviceId);
+      case "applied":
+        return link.applied(message.seq);
       case "call":
         return this.#parts.switchboard.call(link.deviceId, message.to, message.probe);
       case "hello":

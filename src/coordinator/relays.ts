@@ -9,12 +9,17 @@ import type { Log } from "../sys/log.js";
 import type { Random } from "../sys/random.js";
 import type { Streams } from "../sys/streamserver.js";
 import type { RelayInfo } from "../wire/adminapi.js";
-import { ADMISSION_LIFETIME_MS, issueRevocation, REVOCATION_NONCE_BYTES } from "../wire/admission.js";
+import {
+  ADMISSION_LIFETIME_MS,
+  CLOCK_SKEW_MAX_MS,
+  issueRevocation,
+  REVOCATION_NONCE_BYTES,
+} from "../wire/admission.js";
 import { OWN_RELAY, REMOTE_RELAYS_MAX, type RemoteRelay, remoteRelay } from "../wire/coordinatorconfig.js";
 import type { MapRelay } from "../wire/map.js";
 import { REVOKE_PATH } from "../wire/relay.js";
 import type { Actor } from "./actor.js";
-import type { Store } from "./store/store.js";
+import type { Store, StoreView } from "./store/store.js";
 
 /** A relay that lives on the coordinator's own port. It knows the admission key's public half and nothing else of us. */
 export interface RelayBeside {
@@ -52,6 +57,8 @@ export const REVOKE_WAIT_MS: Millis = 4 * SECOND;
 /** The setting that holds the relays that were added while we ran. */
 const ADDED = "relays";
 
+/** A relay whose clock is behind takes an admission for so long. */
+const ADMISSION_GOOD_MS: Millis = ADMISSION_LIFETIME_MS + CLOCK_SKEW_MAX_MS;
 /** One attempt to tell one relay. */
 export const REVOKE_ATTEMPT_MS: Millis = 2 * SECOND;
 const PAUSE_MIN_MS: Millis = 250;
@@ -75,6 +82,15 @@ export class Relays {
 
   static async open(parts: RelaysParts): Promise<Relays> {
     return new Relays(parts, (await parts.store.view.settings.getJson(ADDED, z.array(remoteRelay))) ?? []);
+  }
+
+  /** Another coordinator of the same store may have added or removed some: true when it has. */
+  async reread({ settings }: StoreView): Promise<boolean> {
+    const added = (await settings.getJson(ADDED, z.array(remoteRelay))) ?? [];
+    if (JSON.stringify(added) === JSON.stringify(this.#added)) return false;
+    this.#added = added;
+    this.#map = this.#mapNow();
+    return true;
   }
 
   /** As devices are told: the own one first. The same list until it changes. */
@@ -149,7 +165,7 @@ export class Relays {
 
   /** After a restart the relay beside has forgotten whom it shut out: admissions from before may still be good. */
   recall(revoked: Iterable<{ readonly machineKey: Key; readonly revokedAtMs?: Millis }>): void {
-    const since = this.#parts.clock.wall() - ADMISSION_LIFETIME_MS;
+    const since = this.#parts.clock.wall() - ADMISSION_GOOD_MS;
     for (const { machineKey, revokedAtMs } of revoked)
       if (revokedAtMs !== undefined && revokedAtMs >= since) this.#parts.own?.revoke(machineKey);
   }
@@ -161,7 +177,7 @@ export class Relays {
 
   async #tell(relay: RemoteRelay, machineKey: Key): Promise<boolean> {
     const { clock, log } = this.#parts;
-    const until = clock.now() + ADMISSION_LIFETIME_MS;
+    const until = clock.now() + ADMISSION_GOOD_MS;
     const patient = this.#tellings < TELLINGS_MAX;
     this.#tellings++;
     try {

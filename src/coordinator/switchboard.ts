@@ -3,12 +3,17 @@ import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import { REFUSALS, type ToDevice } from "../wire/control.js";
 import { type Device, isMember } from "./device.js";
+import type { Fellows } from "./fellows.js";
 import type { Link } from "./link.js";
-import { encodeMap, type NetworkFacts, peerOf } from "./netmap.js";
+import { MapWriter } from "./mapwriter.js";
+import type { NetworkFacts } from "./netmap.js";
+import { Sealing } from "./sealing.js";
 import type { Visibility } from "./visibility.js";
 
-/** How long a revocation's answer waits for the connected peers to confirm that they know. */
+/** How long a revocation's answer waits for the connected peers to confirm that it is in force. */
 export const TOLD_TIMEOUT_MS: Millis = 2_000;
+/** Devices that a receipt names, the slowest first. */
+export const TOLD_DEVICES_MAX = 100;
 
 const EXPELLED: ToDevice = { type: "refused", code: "device-revoked", message: REFUSALS["device-revoked"] };
 
@@ -18,30 +23,46 @@ export type SwitchboardParts = {
   readonly visibility: Visibility;
   readonly facts: NetworkFacts;
   readonly clock: Clock;
+  /** Left out where there is one coordinator alone. */
+  readonly fellows?: Fellows;
   /** Map numbers start above it. */
   readonly seqBase: number;
+  /** Signs the maps that devices keep. */
+  readonly sealSeed: Uint8Array;
 };
 
 /** How far a change has got when its answer is given. */
-export type Told = { readonly peers: number; readonly confirmed: number; readonly tookMs: Millis };
+export type Told = {
+  readonly peers: number;
+  readonly confirmed: number;
+  readonly tookMs: Millis;
+  /** When each has confirmed, the slowest first; of many, TOLD_DEVICES_MAX. */
+  readonly devices?: { name: string; ms: Millis }[];
+  /** Connected ones that have not confirmed; of many, TOLD_DEVICES_MAX. */
+  readonly silent?: string[];
+};
 
 /** Who is connected, and who has to hear of a change. */
 export class Switchboard {
   readonly #parts: SwitchboardParts;
-  readonly #links = new Map<string, Link>();
+  readonly #links = new Map<string, { readonly link: Link; readonly publicKey: Key }>();
   /** Who answers to a WireGuard key now: the ids of connected devices. */
   readonly #byKey = new Map<Key, string>();
   /** What went from device to device through us since the start. */
   readonly calls = { forwarded: 0, bytes: 0 };
-  /** A peer as JSON, as long as its device and presence are the same. */
-  readonly #texts = new Map<string, { device: Device; online: boolean; text: string }>();
-  #version = 0;
+  readonly #writer: MapWriter;
+  readonly #sealing: Sealing;
+  /** Connected devices that have something to hear at the next flush. */
+  readonly #due = new Set<string>();
   #flushing = false;
+  #headsWait = false;
   #quietUntil: Millis = 0;
   readonly #over = new AbortController();
 
   constructor(parts: SwitchboardParts) {
     this.#parts = parts;
+    this.#writer = new MapWriter({ ...parts, isOnline: (id) => this.isOnline(id) });
+    this.#sealing = new Sealing(parts.clock, (id) => this.#seal(id));
   }
 
   get online(): number {
@@ -49,99 +70,173 @@ export class Switchboard {
   }
 
   isOnline(deviceId: string): boolean {
-    return this.#links.has(deviceId);
+    return this.#links.has(deviceId) || this.#parts.fellows?.has(deviceId) === true;
+  }
+
+  /** Connected to this very coordinator. */
+  *connected(): Iterable<string> {
+    yield* this.#links.keys();
+  }
+
+  /** A device has come to another coordinator, or left it; a connection it had here before is ended. */
+  changedElsewhere(deviceId: string): void {
+    if (this.#parts.fellows?.has(deviceId)) this.#links.get(deviceId)?.link.close();
+    this.changed(deviceId);
+  }
+
+  /** A sealed probe from another coordinator's device. */
+  callFromElsewhere(deviceId: string, from: Key, probe: string): void {
+    this.#links.get(deviceId)?.link.pass({ type: "call", from, probe });
   }
 
   /** A device has come in; a connection it had before is ended, for it is a dead one or a copy of the machine. */
   join(link: Link): void {
-    const device = this.#parts.devices.get(link.deviceId);
+    const { deviceId } = link;
+    const device = this.#parts.devices.get(deviceId);
     // Revoked while its hello was being answered.
     if (device === undefined || !isMember(device)) {
       link.close(EXPELLED);
       return;
     }
-    const before = this.#links.get(link.deviceId);
-    this.#links.set(link.deviceId, link);
-    if (before !== undefined) this.#forgetKey(link.deviceId);
-    this.#byKey.set(device.publicKey, link.deviceId);
+    const before = this.#forgetLink(deviceId);
+    this.#links.set(deviceId, { link, publicKey: device.publicKey });
+    this.#byKey.set(device.publicKey, deviceId);
     before?.close();
-    this.changed();
+    this.#parts.fellows?.came(deviceId);
+    this.#writer.ledger.open(deviceId, link.want.haveSeq);
+    this.changed(deviceId);
   }
 
   /** A link has ended; false when the device has a newer one. */
   leave(link: Link): boolean {
-    if (this.#links.get(link.deviceId) !== link) return false;
-    this.#links.delete(link.deviceId);
-    this.#forgetKey(link.deviceId);
-    this.changed();
+    if (this.#links.get(link.deviceId)?.link !== link) return false;
+    this.#forgetLink(link.deviceId);
+    this.#parts.fellows?.left(link.deviceId);
+    this.changed(link.deviceId);
     return true;
+  }
+
+  /** A device could make nothing of a delta. */
+  resync(deviceId: string): void {
+    this.#writer.ledger.startOver(deviceId);
+    this.#schedule([deviceId]);
   }
 
   /** Hands a sealed probe to the connected holder of a key, unread; dropped where the two may not know one another. */
   call(fromId: string, to: Key, probe: string): void {
-    const { devices, visibility } = this.#parts;
-    const toId = this.#byKey.get(to);
-    const link = toId === undefined ? undefined : this.#links.get(toId);
+    const { devices, visibility, fellows } = this.#parts;
+    const toId = this.#byKey.get(to) ?? this.#elsewhere(to);
     const [caller, called] = [devices.get(fromId), devices.get(toId ?? "")];
-    if (link === undefined || caller === undefined || called === undefined || !visibility.mayKnow(caller, called))
-      return;
-    if (!link.pass({ type: "call", from: caller.publicKey, probe })) return;
+    if (caller === undefined || called === undefined || !visibility.mayKnow(caller, called)) return;
+    const link = this.#links.get(called.id)?.link;
+    const passed =
+      link === undefined
+        ? fellows?.call(called.id, caller.publicKey, probe)
+        : link.pass({ type: "call", from: caller.publicKey, probe });
+    if (passed !== true) return;
     this.calls.forwarded++;
     this.calls.bytes += probe.length;
   }
 
   /** The map's relays are others than before, and with them the peers' homes. */
   relaysChanged(): void {
-    this.#texts.clear();
-    this.changed();
+    this.#writer.forgetTexts();
+    this.#schedule(this.#links.keys());
   }
 
   /**
-   * Something in the maps has changed: they are sent at once, except that after a round of maps the next one waits
-   * twice as long as the round took. Alone, a change goes out immediately; a storm of joins costs a third of the
-   * processor at most.
+   * Something about the device has changed or, without an id, anything about anybody. Those it concerns are told at
+   * once, except that after a round of news the next one waits twice as long as the round took. Alone, a change goes
+   * out immediately; a storm of joins costs a third of the processor at most.
    */
-  changed(): void {
-    this.#version++;
-    if (this.#flushing) return;
-    this.#flushing = true;
-    void this.#flushLater();
+  changed(deviceId?: string): void {
+    if (deviceId === undefined) this.#writer.ledger.changeAll();
+    this.#schedule(deviceId === undefined ? this.#links.keys() : this.#writer.ledger.change(deviceId));
   }
 
-  /** Takes a revoked or removed device off the network: the peers' maps first, without waiting for any turn. */
+  /** Takes a revoked or removed device off the network: its peers hear it first, without waiting for any turn. */
   async expel(deviceId: string): Promise<Told> {
-    const { clock } = this.#parts;
-    const startedAt = clock.now();
-    const link = this.#links.get(deviceId);
-    this.#links.delete(deviceId);
-    this.#forgetKey(deviceId);
-    this.#texts.delete(deviceId);
-    this.#version++;
-    const version = this.#version;
-    this.#flush();
-    link?.close(EXPELLED);
-    const links = [...this.#links.values()];
-    let confirmed = 0;
-    const deadline = new AbortController();
-    await Promise.race([
-      Promise.all(links.map((one) => one.told(version).then(() => confirmed++))),
-      clock.sleep(TOLD_TIMEOUT_MS, deadline.signal).catch(() => undefined),
+    const [here, elsewhere] = await Promise.all([
+      this.expelHere(deviceId),
+      this.#parts.fellows?.receipts(deviceId, TOLD_TIMEOUT_MS) ?? [],
     ]);
+    const all = [here, ...elsewhere];
+    return {
+      ...here,
+      peers: all.reduce((sum, { peers }) => sum + peers, 0),
+      confirmed: all.reduce((sum, { confirmed }) => sum + confirmed, 0),
+      tookMs: Math.max(...all.map(({ tookMs }) => tookMs)),
+      devices: all
+        .flatMap(({ devices = [] }) => devices)
+        .sort((a, b) => b.ms - a.ms)
+        .slice(0, TOLD_DEVICES_MAX),
+      silent: all.flatMap(({ silent = [] }) => silent).slice(0, TOLD_DEVICES_MAX),
+    };
+  }
+
+  /** The part of this coordinator's devices alone. */
+  async expelHere(deviceId: string): Promise<Told> {
+    const { clock, devices, fellows } = this.#parts;
+    const startedAt = clock.now();
+    const link = this.#forgetLink(deviceId);
+    const concerned = this.#writer.ledger.change(deviceId).filter((id) => id !== deviceId && this.#links.has(id));
+    const told = new Map<string, Millis>();
+    const waits = this.#exitsFirst(concerned).map((id) =>
+      this.#push(id, true).then(() => told.set(id, Math.round(clock.now() - startedAt))),
+    );
+    if (link !== undefined) fellows?.left(deviceId);
+    link?.close(EXPELLED);
+    void this.#heads();
+    this.#writer.forget(deviceId);
+    // What the device keeps on its disk must not outlive this by the usual half minute.
+    for (const id of concerned) this.#sealing.hurry(id);
+    const deadline = new AbortController();
+    await Promise.race([Promise.all(waits), clock.sleep(TOLD_TIMEOUT_MS, deadline.signal).catch(() => undefined)]);
     deadline.abort();
-    return { peers: links.length, confirmed, tookMs: clock.now() - startedAt };
+    const nameOf = (id: string): string => devices.get(id)?.name ?? id;
+    const slowest = [...told].sort(([, a], [, b]) => b - a).slice(0, TOLD_DEVICES_MAX);
+    return {
+      peers: concerned.length,
+      confirmed: told.size,
+      tookMs: clock.now() - startedAt,
+      devices: slowest.map(([id, ms]) => ({ name: nameOf(id), ms })),
+      silent: concerned
+        .filter((id) => !told.has(id))
+        .slice(0, TOLD_DEVICES_MAX)
+        .map(nameOf),
+    };
   }
 
   /** Ends every connection. */
   close(): void {
     this.#over.abort();
-    for (const link of this.#links.values()) link.close();
+    this.#sealing.close();
+    for (const { link } of this.#links.values()) link.close();
     this.#links.clear();
     this.#byKey.clear();
   }
 
-  /** A walk over some thousand keys at most, and devices come and go seldom. */
-  #forgetKey(deviceId: string): void {
-    for (const [key, id] of this.#byKey) if (id === deviceId) this.#byKey.delete(key);
+  #forgetLink(deviceId: string): Link | undefined {
+    const known = this.#links.get(deviceId);
+    this.#links.delete(deviceId);
+    // Another device may have brought the same key since.
+    if (known !== undefined && this.#byKey.get(known.publicKey) === deviceId) this.#byKey.delete(known.publicKey);
+    return known?.link;
+  }
+
+  /** The holder of a key that is connected to another coordinator. */
+  #elsewhere(key: Key): string | undefined {
+    const { devices, fellows } = this.#parts;
+    if (fellows === undefined) return undefined;
+    for (const { id, publicKey } of devices.values()) if (publicKey === key && fellows.has(id)) return id;
+    return undefined;
+  }
+
+  #schedule(ids: Iterable<string>): void {
+    for (const id of ids) if (this.#links.has(id)) this.#due.add(id);
+    if (this.#flushing || this.#due.size === 0) return;
+    this.#flushing = true;
+    void this.#flushLater();
   }
 
   async #flushLater(): Promise<void> {
@@ -154,34 +249,53 @@ export class Switchboard {
   }
 
   #flush(): void {
-    const { clock, devices } = this.#parts;
+    const { clock } = this.#parts;
     const startedAt = clock.now();
-    // Exit nodes first: they are what a revoked device must lose.
-    const isExit = ({ deviceId }: Link): boolean => devices.get(deviceId)?.role === "exit-node";
-    const links = [...this.#links.values()];
-    for (const link of [...links.filter(isExit), ...links.filter((one) => !isExit(one))])
-      link.push(() => this.#mapFor(link.deviceId));
+    const due = this.#exitsFirst([...this.#due]);
+    this.#due.clear();
+    for (const id of due) this.#push(id, false);
     const endedAt = clock.now();
     this.#quietUntil = endedAt + 2 * (endedAt - startedAt);
+    void this.#heads();
   }
 
-  #mapFor(deviceId: string): { text: string; version: number } {
-    const { devices, visibility, facts, seqBase } = this.#parts;
-    const self = devices.get(deviceId);
-    const version = this.#version;
-    // Expelled between the push and its turn: its link is closing.
-    if (self === undefined) return { text: JSON.stringify({ type: "pong", sentAt: 0 }), version };
-    const peers: string[] = [];
-    for (const other of visibility.peersOf(self)) peers.push(this.#textOf(other));
-    return { text: `{"type":"map","map":${encodeMap(seqBase + version, self, peers, facts)}}`, version };
+  /** Tells the heads that were too long to go with the last news. */
+  async #heads(): Promise<void> {
+    const { clock } = this.#parts;
+    if (this.#headsWait) return;
+    this.#headsWait = true;
+    for (let at = this.#writer.lateAt(); at !== undefined; at = this.#writer.lateAt()) {
+      await clock.sleep(Math.max(0, at - clock.now()), this.#over.signal).catch(() => undefined);
+      if (this.#over.signal.aborted) return;
+      this.#schedule(this.#writer.takeLate(clock.now()));
+    }
+    this.#headsWait = false;
   }
 
-  #textOf(device: Device): string {
-    const online = this.isOnline(device.id);
-    const cached = this.#texts.get(device.id);
-    if (cached?.device === device && cached.online === online) return cached.text;
-    const text = JSON.stringify(peerOf(device, online, this.#parts.facts));
-    this.#texts.set(device.id, { device, online, text });
-    return text;
+  /** They are what a revoked device must lose. */
+  #exitsFirst(ids: readonly string[]): string[] {
+    const isExit = (id: string): boolean => this.#parts.devices.get(id)?.role === "exit-node";
+    return [...ids.filter(isExit), ...ids.filter((id) => !isExit(id))];
+  }
+
+  async #push(deviceId: string, confirmed: boolean): Promise<void> {
+    const link = this.#links.get(deviceId)?.link;
+    if (link === undefined) return;
+    const make = (confirm: boolean) => {
+      const news = this.#writer.next(deviceId, link.want.speaksDelta, confirm);
+      if (news !== undefined && link.want.speaksDelta) this.#sealing.want(deviceId);
+      return news;
+    };
+    if (confirmed) await link.pushConfirmed(make);
+    else link.push(make);
+  }
+
+  /** False while the device has something else to hear. */
+  #seal(deviceId: string): boolean {
+    const link = this.#links.get(deviceId)?.link;
+    if (link === undefined || link.ended || !link.want.speaksDelta) return true;
+    const seal = link.idle ? this.#writer.seal(deviceId, this.#parts.clock.wall()) : undefined;
+    if (seal !== undefined) link.send({ type: "seal", seal });
+    return seal !== undefined;
   }
 }

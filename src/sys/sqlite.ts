@@ -3,6 +3,8 @@ import type { SqliteDatabase } from "kysely";
 import Database from "libsql";
 import { Failure } from "../kit/failure.js";
 
+/** Statements kept prepared; beyond, each is made anew. */
+const PREPARED_MAX = 256;
 /** How long a statement waits for another process (a backup) before it fails. */
 const BUSY_TIMEOUT_MS = 5_000;
 
@@ -28,10 +30,13 @@ export function openSqlite(path: string): SqliteDatabase {
     database.close();
     throw broken(path, verdict);
   }
+  // kysely asks for the same texts again and again, and one at a time; to prepare one costs more than to run it.
+  const prepared = new Map<string, Database.Statement>();
   return {
     close: () => database.close(),
     prepare(sql) {
-      const statement = database.prepare(sql);
+      const statement = prepared.get(sql) ?? database.prepare(sql);
+      if (prepared.size < PREPARED_MAX) prepared.set(sql, statement);
       return {
         reader: statement.reader,
         all: (parameters) => statement.all([...parameters]),

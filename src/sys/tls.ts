@@ -31,7 +31,10 @@ export async function keepTlsIdentity(
 }
 
 async function selfSigned(hosts: readonly string[], now: number): Promise<TlsIdentity> {
-  const { generate } = await import("selfsigned");
+  // By its default: a CommonJS module in a chunk of its own has no names in the shipped program.
+  const {
+    default: { generate },
+  } = await import("selfsigned");
   const made = await generate([{ name: "commonName", value: hosts[0] ?? "exitnode" }], {
     keyType: "ec",
     curve: "P-256",

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { remoteRelay } from "./coordinatorconfig.js";
+import { TAGS_MAX, waiting } from "./map.js";
 import { deviceName, ip, role } from "./schema.js";
 
 /**
@@ -12,6 +13,13 @@ import { deviceName, ip, role } from "./schema.js";
  *   DELETE /api/v1/keys/:id
  *   GET    /api/v1/devices             → { devices: deviceInfo[] }
  *   POST   /api/v1/devices/:id/revoke  (id or name) → deviceInfo; connected peers have been told when it answers
+ *   POST   /api/v1/devices/:id/approve → deviceInfo
+ *   PATCH  /api/v1/devices/:id         deviceRequest → deviceInfo
+ *   GET    /api/v1/settings            → networkSettings
+ *   PATCH  /api/v1/settings            settingsRequest → networkSettings
+ *   POST   /api/v1/tokens              tokenRequest → createdToken
+ *   GET    /api/v1/tokens              → { tokens: tokenInfo[] }
+ *   DELETE /api/v1/tokens/:id
  *   DELETE /api/v1/devices/:id         forgets it: revokes first, frees the name
  *   GET    /api/v1/relays              → { relays: relayInfo[] }
  *   PUT    /api/v1/relays/:name        remoteRelay without its name → relayInfo
@@ -36,6 +44,8 @@ export const SCOPES = [
   "users:write",
   "tokens:read",
   "tokens:write",
+  "settings:read",
+  "settings:write",
   "audit:read",
   "webhooks:read",
   "webhooks:write",
@@ -64,12 +74,20 @@ export type CoordinatorStatus = z.infer<typeof coordinatorStatus>;
 export const KEY_LIFETIME_MS_DEFAULT = 15 * 60_000;
 export const KEY_LIFETIME_MS_MAX = 90 * 24 * 3_600_000;
 
+/** Without "tag:". */
+export const tags = z.array(deviceName).max(TAGS_MAX);
+
 export const keyRequest = z.strictObject({
   role,
   lifetimeMs: z.number().int().min(1_000).max(KEY_LIFETIME_MS_MAX).default(KEY_LIFETIME_MS_DEFAULT),
   /** The name the device gets; without it, the one the device asks for. */
   name: deviceName.optional(),
   reusable: z.boolean().default(false),
+  tags: tags.default([]),
+  /** Its devices are forgotten some minutes after they leave. */
+  ephemeral: z.boolean().default(false),
+  /** Its devices need no approval; without it, as the network's settings say, and always for an exit node. */
+  preapproved: z.boolean().optional(),
 });
 export type KeyRequest = z.input<typeof keyRequest>;
 
@@ -81,6 +99,10 @@ export const keyInfo = z.object({
   createdAtMs: z.number(),
   expiresAtMs: z.number(),
   state: z.enum(["valid", "used", "expired", "revoked"]),
+  userId: z.string().optional(),
+  tags: tags.default([]),
+  ephemeral: z.boolean().default(false),
+  preapproved: z.boolean().default(true),
 });
 export type KeyInfo = z.infer<typeof keyInfo>;
 /** The join key itself is shown this once. */
@@ -101,18 +123,78 @@ export const deviceInfo = z.object({
   createdAtMs: z.number(),
   lastSeenAtMs: z.number().optional(),
   revokedAtMs: z.number().optional(),
+  userId: z.string().optional(),
+  tags: tags.default([]),
+  ephemeral: z.boolean().default(false),
+  /** Why it has no peers. */
+  waiting: waiting.optional(),
+  /** Without it: never. */
+  keyExpiresAtMs: z.number().optional(),
   /** In the answer to a revocation: the connected peers, how many confirmed the new map, and within what time. */
   told: z
     .object({
       peers: z.number(),
       confirmed: z.number(),
       tookMs: z.number(),
+      /** When each had it in force, in milliseconds, the slowest first; and who was connected and said nothing. */
+      devices: z.array(z.object({ name: z.string(), ms: z.number() })).optional(),
+      silent: z.array(z.string()).optional(),
       /** The relays that were told, and the names of those that have not confirmed: they are told again and again. */
       relays: z.object({ asked: z.number(), confirmed: z.number(), silent: z.array(z.string()) }).optional(),
     })
     .optional(),
 });
 export type DeviceInfo = z.infer<typeof deviceInfo>;
+
+/** What changes about a device; what is left out stays. */
+export const deviceRequest = z.strictObject({
+  name: deviceName.optional(),
+  tags: tags.optional(),
+  /** Its key: ends now, or never. */
+  key: z.enum(["expires-now", "never-expires"]).optional(),
+});
+export type DeviceRequest = z.infer<typeof deviceRequest>;
+
+/** What holds for the whole network. */
+export const networkSettings = z.object({
+  /** Whether a device waits for an administrator, unless its join key says otherwise. */
+  approvalRequired: z.boolean(),
+  /** From when a person's device comes in to when its person has to sign in again; 0: never. */
+  keyLifetimeMs: z
+    .number()
+    .int()
+    .min(0)
+    .max(10 * 365 * 24 * 3_600_000),
+});
+export type NetworkSettings = z.infer<typeof networkSettings>;
+export const settingsRequest = z.strictObject(networkSettings.shape).partial();
+export type SettingsRequest = z.infer<typeof settingsRequest>;
+
+export const TOKEN_LIFETIME_MS_DEFAULT = 90 * 24 * 3_600_000;
+export const TOKEN_LIFETIME_MS_MAX = 365 * 24 * 3_600_000;
+const scope = z.enum(SCOPES);
+
+export const tokenRequest = z.strictObject({
+  /** For people: what it is for. */
+  name: z.string().min(1).max(64).default("token"),
+  scopes: z.array(scope).min(1).max(SCOPES.length),
+  lifetimeMs: z.number().int().min(1_000).max(TOKEN_LIFETIME_MS_MAX).default(TOKEN_LIFETIME_MS_DEFAULT),
+});
+export type TokenRequest = z.input<typeof tokenRequest>;
+
+export const tokenInfo = z.object({
+  id: z.string(),
+  name: z.string(),
+  scopes: z.array(z.string()),
+  userId: z.string().optional(),
+  createdAtMs: z.number(),
+  expiresAtMs: z.number().optional(),
+  usedAtMs: z.number().optional(),
+  state: z.enum(["valid", "expired", "revoked"]),
+});
+export type TokenInfo = z.infer<typeof tokenInfo>;
+/** The token itself is shown this once. */
+export const createdToken = tokenInfo.extend({ token: z.string() });
 
 /** The body that adds a relay, whose name is in the path. */
 export const relayRequest = remoteRelay.omit({ name: true });

@@ -35,8 +35,11 @@ export const REVOCATION_NONCE_BYTES = 16;
 export const ADMISSION_LIFETIME_MS: Millis = 5 * MINUTE;
 /** A relay takes no admission that was made for longer. */
 export const ADMISSION_LIFETIME_MAX_MS: Millis = 15 * MINUTE;
-/** Clocks of coordinator and relay may differ by this much. */
-export const CLOCK_SKEW_MAX_MS: Millis = MINUTE;
+/**
+ * Clocks of coordinator and relay may differ by this much: a machine without a battery for its clock is minutes off
+ * after a power cut, and must not lock devices out. A relay that heard of no revocation ends a stay that much later.
+ */
+export const CLOCK_SKEW_MAX_MS: Millis = 11 * MINUTE;
 
 /** Bytes a second that a device may send, by rate class; a relay may allow less. */
 export const RATE_CLASSES: readonly number[] = [1_250_000, 12_500_000, 125_000_000, 1_250_000_000];
@@ -90,7 +93,7 @@ export function verifyAdmission(
   const view = new DataView(token.buffer, token.byteOffset, token.byteLength);
   const issuedAt = view.getUint32(2) * SECOND;
   const expiresAt = view.getUint32(6) * SECOND;
-  if (expiresAt <= now) return "expired";
+  if (expiresAt + CLOCK_SKEW_MAX_MS <= now) return "expired";
   if (issuedAt > now + CLOCK_SKEW_MAX_MS) return "not-yet";
   if (expiresAt - issuedAt > ADMISSION_LIFETIME_MAX_MS) return "too-long";
   const [machineKey, publicKey] = [keyOf(token.subarray(10, 42)), keyOf(token.subarray(42, 74))];
@@ -108,6 +111,14 @@ export function issueRevocation(signingKey: Uint8Array, key: Key, nonce: Uint8Ar
   body.set(nonce.subarray(0, REVOCATION_NONCE_BYTES), 7);
   body.set(keyBytes(key), 7 + REVOCATION_NONCE_BYTES);
   return concat(body, signEd25519(signingKey, concat(REVOCATION_PURPOSE, body)));
+}
+
+/**
+ * How long a device that logs in with the admission may stay: until it expires or, where the clocks prove to differ,
+ * for as long as it was made for.
+ */
+export function stayOf({ issuedAt, expiresAt }: Admission, now: Millis): Millis {
+  return issuedAt <= now && now < expiresAt ? expiresAt - now : expiresAt - issuedAt;
 }
 
 /** Undefined unless one of the signers made it within CLOCK_SKEW_MAX_MS of `now`; who remembers nonces stops replays. */

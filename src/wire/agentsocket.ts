@@ -1,4 +1,6 @@
 import * as z from "zod";
+import { waiting } from "./map.js";
+import { dnsChoice } from "./names.js";
 import { deviceName, ip, role } from "./schema.js";
 
 /**
@@ -8,13 +10,17 @@ import { deviceName, ip, role } from "./schema.js";
 export const agentRequest = z.discriminatedUnion("do", [
   z.object({ do: z.literal("status") }),
   /** Send everything through this exit node; null: through none. */
-  z.object({ do: z.literal("use"), exit: deviceName.nullable() }),
+  z.object({ do: z.literal("use"), exit: deviceName.nullable(), dns: dnsChoice.optional() }),
   /** The public addresses of this machine past the tunnel, as the whoami services see the agent itself. */
   z.object({ do: z.literal("whoami") }),
+  /** Which look-ups below this name of the canary domain have come to the agent's resolver. */
+  z.object({ do: z.literal("canaries"), name: deviceName }),
   /** What stands between this device and the others: asks STUN, the relays, the router and whoami anew. */
   z.object({ do: z.literal("netcheck") }),
   /** One round trip to a peer, on the way its traffic goes now; asking begins the search for a better one. */
   z.object({ do: z.literal("ping"), peer: deviceName }),
+  /** Makes a new WireGuard key, and uses it once the coordinator knows it. */
+  z.object({ do: z.literal("rotate") }),
   /** Leaves the machine's routing as it was before `up`, then exits. */
   z.object({ do: z.literal("shutdown") }),
 ]);
@@ -30,6 +36,8 @@ export const agentStatus = z.object({
   name: z.string(),
   role,
   addresses: z.array(ip),
+  /** WireGuard's, as it is in use. */
+  publicKey: z.string().optional(),
   dataPlane: z.enum(["kernel", "userspace"]),
   interface: z.string(),
   listenPort: z.number(),
@@ -48,9 +56,27 @@ export const agentStatus = z.object({
     mapAgeMs: z.number().optional(),
     mapSeq: z.number().optional(),
   }),
+  /** Why it has no peers. */
+  waiting: waiting.optional(),
+  /** When its person has to sign in again. */
+  keyExpiresAtMs: z.number().optional(),
   /** The exit node in use. */
   exit: z
     .object({ name: z.string(), ipv4: z.boolean(), ipv6: z.boolean(), state: z.enum(["active", "waiting", "gone"]) })
+    .optional(),
+  /** How look-ups go; absent where they are left alone. */
+  dns: z
+    .object({
+      /** The network's own. */
+      domain: z.string().optional(),
+      /** In force while an exit is used. */
+      choice: dnsChoice.optional(),
+      /** Who is asked what is not the network's own. */
+      servers: z.array(ip),
+      way: z.enum(["tunnel", "direct"]),
+      /** What is not as one would expect. */
+      note: z.string().optional(),
+    })
     .optional(),
   peers: z.array(
     z.object({
@@ -82,6 +108,10 @@ export type AgentStatus = z.infer<typeof agentStatus>;
 
 export const whoamiAnswer = z.object({ ipv4: ip.optional(), ipv6: ip.optional() });
 export type WhoamiAnswer = z.infer<typeof whoamiAnswer>;
+
+/** The labels before the name. */
+export const canariesAnswer = z.object({ seen: z.array(z.string()) });
+export type CanariesAnswer = z.infer<typeof canariesAnswer>;
 
 export const portmapOutcome = z.enum(["absent", "offered", "mapped"]);
 
@@ -128,6 +158,9 @@ export const pingAnswer = z.object({
   why: explained.optional(),
 });
 export type PingAnswer = z.infer<typeof pingAnswer>;
+
+/** What a request is answered with, by its kind. */
+export type AgentValue = AgentStatus | WhoamiAnswer | NetcheckAnswer | PingAnswer | CanariesAnswer | undefined;
 
 export const agentAnswer = z.union([
   z.object({ ok: z.literal(true), value: z.unknown() }),

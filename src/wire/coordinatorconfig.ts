@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { identityConfig } from "./identity.js";
 import { RELAYS_MAX } from "./map.js";
 import { cidr, deviceName, key } from "./schema.js";
 
@@ -25,6 +26,28 @@ export const remoteRelay = z.strictObject({
     .optional(),
 });
 export type RemoteRelay = z.infer<typeof remoteRelay>;
+
+/** Where the coordinator keeps what lasts. */
+export const storeConfig = z.discriminatedUnion("kind", [
+  /** A file beside its keys. */
+  z.strictObject({ kind: z.literal("sqlite") }),
+  /** A database that several coordinators behind one name may share, with their keys in it. */
+  z.strictObject({
+    kind: z.literal("postgres"),
+    /** A name, an address, or the folder of a Unix socket. */
+    host: z.string().min(1).max(255),
+    port: z.number().int().min(1).max(65_535).default(5_432),
+    database: z.string().min(1).max(63).default("exitnode"),
+    user: z.string().min(1).max(63).default("exitnode"),
+    /** A file with the password alone, which none but the coordinator's user should read. */
+    passwordFile: z.string().startsWith("/").optional(),
+    /** off: for this machine and networks that nobody else hears. verify: the certificate must be the host's. */
+    tls: z.enum(["verify", "off"]).default("verify"),
+    /** PEM of who may have signed the server's certificate, instead of the public ones. */
+    caFile: z.string().startsWith("/").optional(),
+  }),
+]);
+export type StoreConfig = z.infer<typeof storeConfig>;
 
 /** /etc/exitnode/coordinator.yaml. */
 export const coordinatorConfig = z.strictObject({
@@ -53,12 +76,22 @@ export const coordinatorConfig = z.strictObject({
     .prefault({}),
   /** Relays on other machines, besides those that an administrator added while it ran. */
   relays: z.array(remoteRelay).max(REMOTE_RELAYS_MAX).default([]),
+  store: storeConfig.default({ kind: "sqlite" }),
+  /** How people sign in. */
+  identity: identityConfig.optional(),
+  /** Who may say by X-Forwarded-For whom they speak for: the reverse proxy before us, if there is one. */
+  trustedProxies: z.array(cidr).max(16).optional(),
+  /** /metrics without a token. */
+  openMetrics: z.boolean().optional(),
+  /** Webhooks may go to loopback and link-local addresses too. */
+  webhooksToThisMachine: z.boolean().optional(),
 });
 export type CoordinatorConfig = z.infer<typeof coordinatorConfig>;
 
 /** Below EXITNODE_VAR (/var/lib/exitnode-coordinator in a container) and EXITNODE_RUN. */
 export const COORDINATOR_FILES = {
-  config: "coordinator.yaml", // etc
+  config: "coordinator.yaml", // etc; written by whoever installs
+  ownConfig: "coordinator.local.yaml", // etc; written by an administrator: its sections take those of the other's place
   store: "coordinator.db", // var
   noiseKey: "noise.key", // var, mode 0600
   admissionKey: "admission.key", // var, mode 0600: Ed25519, signs what relays believe

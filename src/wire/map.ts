@@ -1,13 +1,15 @@
 import * as z from "zod";
+import { mapNames } from "./names.js";
 import { cidr, deviceName, ip, key, role } from "./schema.js";
 
 /**
- * The network map: what a device needs to know. The coordinator sends a whole map on every change; a device
- * keeps the last one on disk and runs on it while the coordinator is away.
+ * The network map: what a device needs to know. It comes whole first and then as deltas; a device keeps the last one
+ * on disk and runs on it while the coordinator is away.
  */
-export const PEERS_MAX = 4_096;
+export const PEERS_MAX = 16_384;
 export const ENDPOINTS_MAX = 16;
 export const RELAYS_MAX = 16;
+export const TAGS_MAX = 16;
 
 /** A relay of the network: forwards sealed datagrams, and answers STUN on the same host. */
 export const mapRelay = z.object({
@@ -47,10 +49,48 @@ export const mapPeer = z.object({
 });
 export type MapPeer = z.infer<typeof mapPeer>;
 
+/** Why a device that is in has no peers: for an administrator, or for its person to sign in again. */
+export const waiting = z.enum(["approval", "key-expired"]);
+export type Waiting = z.infer<typeof waiting>;
+
+/** A device in its own map. */
+export const mapSelf = z.object({
+  id: z.string().max(64),
+  name: deviceName,
+  role,
+  addresses: z.array(ip).max(4),
+  tags: z.array(deviceName).max(TAGS_MAX).optional(),
+  waiting: waiting.optional(),
+  keyExpiresAtMs: z.number().optional(),
+});
+export type MapSelf = z.infer<typeof mapSelf>;
+
+/** Rules of one device's filter, prefixes of one rule, port ranges of one rule: a policy beyond them is refused. */
+export const FILTER_RULES_MAX = 4_096;
+export const FILTER_PREFIXES_MAX = 2 * PEERS_MAX;
+export const FILTER_PORTS_MAX = 64;
+
+const port = z.number().int().min(0).max(65_535);
+
+/** What a device lets in from the tunnel; answers to what it began itself need no rule. */
+export const filterRule = z.object({
+  from: z.array(cidr).max(FILTER_PREFIXES_MAX),
+  to: z.array(cidr).max(FILTER_PREFIXES_MAX),
+  protocol: z.enum(["any", "tcp", "udp", "icmp"]),
+  /** First and last; absent: all of them. */
+  ports: z
+    .array(z.tuple([port, port]))
+    .max(FILTER_PORTS_MAX)
+    .optional(),
+  /** For what the device passes on, as an exit node does to the Internet, and not for the device itself. */
+  routed: z.literal(true).optional(),
+});
+export type FilterRule = z.infer<typeof filterRule>;
+
 export const networkMap = z.object({
   /** Grows with every change of this device's map. */
   seq: z.number().int().nonnegative(),
-  self: z.object({ id: z.string().max(64), name: deviceName, role, addresses: z.array(ip).max(4) }),
+  self: mapSelf,
   /** The whole network's ranges: what a device routes to the tunnel whatever exit it uses. */
   ranges: z.array(cidr).max(4),
   mtu: z.number().int().min(1280).max(9000),
@@ -58,5 +98,32 @@ export const networkMap = z.object({
   whoami: z.array(z.url()).max(8).optional(),
   peers: z.array(mapPeer).max(PEERS_MAX),
   relays: z.array(mapRelay).max(RELAYS_MAX).optional(),
+  /** Enforced by this device on what comes out of the tunnel; absent: everything that has an address of the network. */
+  filter: z.array(filterRule).max(FILTER_RULES_MAX).optional(),
+  /** Absent from a coordinator that knows nothing of names. */
+  names: mapNames.optional(),
+  /** Where the coordinator is from now on, before all that a device was told when it joined: it may have moved. */
+  coordinatorUrls: z.array(z.url().max(256)).max(8).optional(),
 });
 export type NetworkMap = z.infer<typeof networkMap>;
+
+/** Everything in a map but its number and its peers. */
+export const mapHead = networkMap.omit({ seq: true, peers: true });
+export type MapHead = z.infer<typeof mapHead>;
+
+/**
+ * From the map numbered `base` to the one numbered `seq`. Peers are told apart by id. The keys of `removed` come first
+ * in the text: whoever is to be shut out is, before anything else is looked at.
+ */
+export const mapDelta = z.object({
+  base: z.number().int().nonnegative(),
+  seq: z.number().int().nonnegative(),
+  removed: z.array(z.string().max(64)).max(PEERS_MAX).optional(),
+  /** New ones, and those of which anything has changed. */
+  set: z.array(mapPeer).max(PEERS_MAX).optional(),
+  /** The head's parts that have changed, each whole. */
+  head: mapHead.partial().optional(),
+  /** The head's parts that are no more. */
+  cleared: z.array(z.string().max(64)).max(64).optional(),
+});
+export type MapDelta = z.infer<typeof mapDelta>;

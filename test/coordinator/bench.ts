@@ -3,7 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ControlClient, type ControlState, type Hello } from "../../src/agent/control.js";
 import { openRelayBeside } from "../../src/cli/relaybeside.js";
-import { type Coordinator, type CoordinatorWant, startCoordinator } from "../../src/coordinator/coordinator.js";
+import {
+  type Coordinator,
+  type CoordinatorParts,
+  type CoordinatorWant,
+  startCoordinator,
+} from "../../src/coordinator/coordinator.js";
 import { toHex, utf8 } from "../../src/kit/bytes.js";
 import { type KeyPair, keyPairOf } from "../../src/kit/crypto.js";
 import type { Cidr } from "../../src/kit/ip.js";
@@ -38,7 +43,12 @@ export type Bench = {
   close(): Promise<void>;
 };
 
-export type BenchOptions = { readonly stunPort?: number; readonly relays?: readonly RemoteRelay[] };
+export type BenchOptions = {
+  readonly stunPort?: number;
+  readonly relays?: readonly RemoteRelay[];
+  readonly parts?: Partial<CoordinatorParts>;
+  readonly want?: Partial<CoordinatorWant>;
+};
 
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), "exn-co-"));
@@ -53,6 +63,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
       adminTokenSha256: toHex(sha256(utf8(ADMIN_TOKEN))),
       relay: { enabled: true, stunPort: options.stunPort ?? 0 },
       relays: [...(options.relays ?? [])],
+      ...options.want,
     };
     return startCoordinator(
       {
@@ -66,6 +77,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
         https: openHttps(),
         openRelay: openRelayBeside,
         version: "test",
+        ...options.parts,
       },
       want,
       { var: folder, run: folder },
@@ -103,6 +115,9 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   return bench;
 }
 
+/** Where a device finds its coordinator, or the several ones of one key. */
+export type Reachable = Pick<Coordinator, "port" | "publicKey"> & { readonly urls?: readonly string[] };
+
 /** An agent's control client that keeps what it was told, and lets a test wait for it. */
 export class TestDevice {
   readonly client: ControlClient;
@@ -111,12 +126,13 @@ export class TestDevice {
   readonly stopped: Promise<"stopped" | "refused">;
   map: NetworkMap | undefined;
   readonly states: ControlState[] = [];
+  readonly calls: string[] = [];
   refusal: string | undefined;
   deviceId: string | undefined;
   readonly #stop = new AbortController();
   readonly #watchers = new Set<() => void>();
 
-  constructor(coordinator: Coordinator, name: string, secret?: string, machineKey?: KeyPair) {
+  constructor(coordinator: Reachable, name: string, secret?: string, machineKey?: KeyPair) {
     this.machineKey = machineKey ?? keyPairOf(systemRandom(32));
     const hello: Hello = {
       agentVersion: "test",
@@ -128,13 +144,16 @@ export class TestDevice {
     this.client = new ControlClient(
       { dial: dialWebSocket, clock: systemClock, random: systemRandom },
       {
-        urls: [`https://127.0.0.1:${coordinator.port}`],
+        get urls() {
+          return coordinator.urls ?? [`https://127.0.0.1:${coordinator.port}`];
+        },
         coordinatorKey: coordinator.publicKey,
         machineKey: this.machineKey,
         hello: () => hello,
       },
       {
         onMap: (map) => this.#note(() => (this.map = map)),
+        onCall: (probe) => this.#note(() => this.calls.push(probe)),
         onWelcome: ({ deviceId }) => this.#note(() => (this.deviceId = deviceId)),
         onRefused: ({ code }) => this.#note(() => (this.refusal = code)),
         onState: (state) => this.#note(() => this.states.push(state)),
@@ -170,7 +189,8 @@ export class TestDevice {
   }
 }
 
-async function request(
+/** One request to a coordinator's API. */
+export async function request(
   port: number,
   method: string,
   path: string,

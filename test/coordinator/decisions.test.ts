@@ -6,7 +6,8 @@ import { usableEndpoints } from "../../src/coordinator/endpoints.js";
 import { admit, freeName, type Hello, type Network } from "../../src/coordinator/entrance.js";
 import { forgettableKeys, KEYS_MAX, keyState, type StoredKey } from "../../src/coordinator/joinkeys.js";
 import { ATTEMPTS_MAX, LOCKOUT_MS, Lockout } from "../../src/coordinator/lockout.js";
-import { encodeMap, peerOf } from "../../src/coordinator/netmap.js";
+import { encodeMap, headOf, headTexts, peerOf } from "../../src/coordinator/netmap.js";
+import { Roster } from "../../src/coordinator/roster.js";
 import { approvedRoutes } from "../../src/coordinator/routes.js";
 import { Visibility } from "../../src/coordinator/visibility.js";
 import { utf8 } from "../../src/kit/bytes.js";
@@ -66,7 +67,7 @@ const hello = (name: string, more: Partial<Hello> = {}): Hello => ({
   ...more,
 });
 
-const network = (...devices: Device[]): Network => ({ devices, range, ula, devicesMax: 100 });
+const network = (...devices: Device[]): Network => ({ devices: Roster.of(devices), range, ula, devicesMax: 100 });
 
 test("the prefix of a new network is a ULA /48 with 40 random bits", () => {
   assert.equal(ula, "fd01:203:405::/48");
@@ -79,7 +80,10 @@ test("addresses: the lowest free pair, never one that ends in .0 or .255", () =>
     taken.add(next.ipv4).add(next.ipv6);
   }
   assert.ok(taken.has("100.64.0.1" as Ip) && taken.has("fd01:203:405::1" as Ip) && taken.has("100.64.0.254" as Ip));
-  assert.deepEqual(nextAddresses(range, ula, taken), { ipv4: "100.64.1.1", ipv6: "fd01:203:405::101" });
+  assert.deepEqual(nextAddresses(range, ula, taken), {
+    ...{ ipv4: "100.64.1.1", ipv6: "fd01:203:405::101" },
+    offset: 257n,
+  });
   taken.delete("100.64.0.7" as Ip);
   taken.delete("fd01:203:405::7" as Ip);
   assert.equal(nextAddresses(range, ula, taken)?.ipv4, "100.64.0.7");
@@ -90,11 +94,14 @@ test("addresses: a full range gives none", () => {
   assert.equal(nextAddresses("10.9.8.0/30" as Cidr, ula, new Set(["10.9.8.1", "10.9.8.2"] as Ip[])), undefined);
 });
 
-test("routes: an exit node's default routes are approved, nothing else of anybody's", () => {
+test("routes: an exit node's default routes are approved, of anybody's others what an administrator approved", () => {
   const reported = ["0.0.0.0/0", "192.168.1.0/24", "128.0.0.0/1"] as Cidr[];
-  assert.deepEqual(approvedRoutes("exit-node", reported), ["0.0.0.0/0"]);
-  assert.deepEqual(approvedRoutes("exit-node", ["::/0", "0.0.0.0/0"] as Cidr[]), ["0.0.0.0/0", "::/0"]);
-  assert.deepEqual(approvedRoutes("device", reported), []);
+  const routesOf = (role: Device["role"], routes: Cidr[], approved: Cidr[] = []): Cidr[] =>
+    approvedRoutes({ role, report: { routes }, approvedRoutes: approved });
+  assert.deepEqual(routesOf("exit-node", reported), ["0.0.0.0/0"]);
+  assert.deepEqual(routesOf("exit-node", ["::/0", "0.0.0.0/0"] as Cidr[]), ["0.0.0.0/0", "::/0"]);
+  assert.deepEqual(routesOf("device", reported), []);
+  assert.deepEqual(routesOf("device", reported, ["192.168.1.0/24", "10.0.0.0/8"] as Cidr[]), ["192.168.1.0/24"]);
 });
 
 test("endpoints: what parses and can be reached, once, in the device's order", () => {
@@ -242,8 +249,14 @@ test("the role and the name come from the join key, not from the machine", () =>
 
 test("a name with a number stays a DNS label", () => {
   const long = `${"a".repeat(60)}-bc`;
-  assert.equal(freeName(long, new Set([long])), `${"a".repeat(60)}-2`);
-  assert.equal(freeName("a", new Set(["a", "a-2"])), "a-3");
+  assert.equal(
+    freeName(long, (name) => [long].includes(name)),
+    `${"a".repeat(60)}-2`,
+  );
+  assert.equal(
+    freeName("a", (name) => ["a", "a-2"].includes(name)),
+    "a-3",
+  );
 });
 
 test("the map's text is the map, whole", () => {
@@ -253,7 +266,7 @@ test("the map's text is the map, whole", () => {
     device("home", { role: "exit-node", report: { ...report, routes: ["0.0.0.0/0"] as Cidr[] } }),
   ];
   const peer = peerOf(other, true, facts);
-  const text = encodeMap(9, self, [JSON.stringify(peer)], facts);
+  const text = encodeMap(9, headTexts(headOf(self, facts)), [JSON.stringify(peer)]);
   assert.deepEqual(networkMap.parse(JSON.parse(text)), {
     seq: 9,
     self: { id: self.id, name: "laptop", role: "device", addresses: [self.ipv4, self.ipv6] },

@@ -8,7 +8,7 @@ import { keyBytes, keyOf, parseKey } from "../../src/kit/key.js";
 import { decodeStunAnswer, encodeStunRequest } from "../../src/nat/stun.js";
 import { systemRandom } from "../../src/sys/random.js";
 import type { DeviceInfo } from "../../src/wire/adminapi.js";
-import { ADMISSION_LIFETIME_MS, issueAdmission } from "../../src/wire/admission.js";
+import { ADMISSION_LIFETIME_MS, CLOCK_SKEW_MAX_MS, issueAdmission } from "../../src/wire/admission.js";
 import { REVOKE_PATH } from "../../src/wire/relay.js";
 import { type Bench, openBench } from "./bench.js";
 import { Member } from "./member.js";
@@ -72,7 +72,7 @@ test("an expired admission, and one by another hand, open nothing", LIMIT, async
   const { relayKey } = relayOf(member);
   const keys = { machineKey: keyOf(member.machineKey.publicKey), publicKey: member.publicKey };
   const seed = keyBytes(parseKey((await readFile(join(bench.folder, "admission.key"), "utf8")).trim()));
-  const [now, then] = [Date.now(), Date.now() - ADMISSION_LIFETIME_MS - 1_000];
+  const [now, then] = [Date.now(), Date.now() - ADMISSION_LIFETIME_MS - CLOCK_SKEW_MAX_MS - 1_000];
   for (const { admission, says } of [
     { admission: issueAdmission(systemRandom(32), { ...keys, now }), says: "admission-forged" },
     { admission: issueAdmission(seed, { ...keys, now: then }), says: "admission-expired" },

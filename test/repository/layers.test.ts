@@ -44,7 +44,7 @@ const RULES: Record<string, Rule> = {
   agent: {
     values: ["kit", "wire", "wireguard", "nat", "netconf", "relay"],
     types: ["sys", "engine"],
-    packages: ["node:path", "zod"],
+    packages: ["node:path", "zod", "dns-packet"],
     why: "the cores meet here, and the world is handed in",
   },
   coordinator: {

@@ -144,6 +144,8 @@ test("the request for a join key has defaults, bounds, and no fields of its own"
     role: "device",
     lifetimeMs: KEY_LIFETIME_MS_DEFAULT,
     reusable: false,
+    ephemeral: false,
+    tags: [],
   });
   for (const wrong of [{}, { role: "king" }, { role: "device", lifetimeMs: 1 }, { role: "device", reuseable: true }])
     assert.equal(keyRequest.safeParse(wrong).success, false);

@@ -1,15 +1,20 @@
 import * as z from "zod";
-import { type DeviceInfo, deviceInfo } from "../../wire/adminapi.js";
+import { type DeviceInfo, deviceInfo, deviceRequest } from "../../wire/adminapi.js";
 import type { Actor } from "../actor.js";
-import type { Device } from "../device.js";
+import { type Device, isMember, waitingOf } from "../device.js";
 import { outlineOf } from "../netmap.js";
 import type { RelaysTold } from "../relays.js";
 import type { Told } from "../switchboard.js";
+import type { Caller } from "./caller.js";
+import { nextCursor, pageOf, pageQuery } from "./page.js";
 import type { ApiParts } from "./parts.js";
+import { Reach } from "./reach.js";
 import { type Route, route } from "./route.js";
 
 export function deviceRoutes(parts: ApiParts): Route[] {
-  const { registry, switchboard, relays, log } = parts;
+  const { registry, switchboard, relays, membership, log } = parts;
+  const reach = new Reach(parts.people);
+  const named = (caller: Caller, idOrName: string): Device => reach.device(registry, caller, idOrName);
   const revoke = async (
     idOrName: string,
     by: Actor,
@@ -25,8 +30,13 @@ export function deviceRoutes(parts: ApiParts): Route[] {
       path: "/devices",
       summary: "All devices, revoked ones too",
       scope: "devices:read",
-      answer: z.object({ devices: z.array(deviceInfo) }),
-      run: () => ({ devices: [...registry.devices.values()].map((device) => describeDevice(device, parts)) }),
+      query: pageQuery,
+      answer: z.object({ devices: z.array(deviceInfo), ...nextCursor }),
+      run({ query, caller }) {
+        const theirs = [...registry.devices.values()].filter(({ userId }) => reach.has(caller, userId));
+        const { page, ...next } = pageOf(theirs, query);
+        return { devices: page.map((device) => describeDevice(device, parts)), ...next };
+      },
     }),
     route({
       method: "POST",
@@ -35,8 +45,34 @@ export function deviceRoutes(parts: ApiParts): Route[] {
       scope: "devices:write",
       answer: deviceInfo,
       async run({ param, caller }) {
-        const { device, told } = await revoke(param("id"), caller);
+        const { device, told } = await revoke(named(caller, param("id")).id, caller);
         return { ...describeDevice(device, parts), told };
+      },
+    }),
+    route({
+      method: "POST",
+      path: "/devices/:id/approve",
+      summary: "Let a device that waits have its peers",
+      scope: "devices:write",
+      answer: deviceInfo,
+      async run({ param, caller }) {
+        const { id } = named(caller, param("id"));
+        reach.refuseConfined(caller, "approving a device");
+        return describeDevice(await membership.approve(id, caller), parts);
+      },
+    }),
+    route({
+      method: "PATCH",
+      path: "/devices/:id",
+      summary: "Rename or tag a device, or end its key now or never",
+      scope: "devices:write",
+      body: deviceRequest,
+      answer: deviceInfo,
+      async run({ param, body, caller }) {
+        const { id } = named(caller, param("id"));
+        if (body.tags !== undefined || body.key === "never-expires")
+          reach.refuseConfined(caller, "tagging a device, or letting its key last for ever,");
+        return describeDevice(await membership.amend(id, body, caller), parts);
       },
     }),
     route({
@@ -45,7 +81,7 @@ export function deviceRoutes(parts: ApiParts): Route[] {
       summary: "Revoke a device and forget it, which frees its name",
       scope: "devices:write",
       async run({ param, caller }) {
-        const { device } = await revoke(param("id"), caller);
+        const { device } = await revoke(named(caller, param("id")).id, caller);
         await registry.remove(device.id, caller);
         return undefined;
       },
@@ -53,12 +89,21 @@ export function deviceRoutes(parts: ApiParts): Route[] {
   ];
 }
 
-export function describeDevice(device: Device, { switchboard, facts }: ApiParts): DeviceInfo {
+export function describeDevice(
+  device: Device,
+  { switchboard, facts }: Pick<ApiParts, "switchboard" | "facts">,
+): DeviceInfo {
+  const waiting = waitingOf(device, facts.wall?.() ?? 0);
   return {
     ...outlineOf(device, switchboard.isOnline(device.id), facts),
     agentVersion: device.agentVersion,
     createdAtMs: device.createdAtMs,
     ...(device.lastSeenAtMs === undefined ? {} : { lastSeenAtMs: device.lastSeenAtMs }),
     ...(device.revokedAtMs === undefined ? {} : { revokedAtMs: device.revokedAtMs }),
+    ...(device.userId === undefined ? {} : { userId: device.userId }),
+    tags: [...device.tags],
+    ephemeral: device.ephemeral,
+    ...(waiting === undefined || !isMember(device) ? {} : { waiting }),
+    ...(device.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: device.keyExpiresAtMs }),
   };
 }

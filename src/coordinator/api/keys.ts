@@ -1,11 +1,15 @@
 import * as z from "zod";
+import { Failure } from "../../kit/failure.js";
 import { parseKey } from "../../kit/key.js";
 import { createdKey, keyInfo, keyRequest } from "../../wire/adminapi.js";
 import { encodeJoinKey } from "../../wire/joinkey.js";
+import { nextCursor, pageOf, pageQuery } from "./page.js";
 import type { ApiParts } from "./parts.js";
+import { Reach } from "./reach.js";
 import { type Route, route } from "./route.js";
 
-export function keyRoutes({ registry, status, log }: ApiParts): Route[] {
+export function keyRoutes({ registry, people, policies, status, log }: ApiParts): Route[] {
+  const reach = new Reach(people);
   return [
     route({
       method: "POST",
@@ -15,7 +19,13 @@ export function keyRoutes({ registry, status, log }: ApiParts): Route[] {
       body: keyRequest,
       answer: createdKey,
       async run({ body, caller, created }) {
-        const { info, secret } = await registry.createKey(body, caller);
+        // A member's key lets in devices of theirs, as the network's settings say.
+        const isConfined = reach.isConfined(caller);
+        const isTagged = body.tags.length > 0 && !policies.ownsTags(caller.userId, body.tags);
+        if (body.role !== "device" || isTagged || body.preapproved !== undefined)
+          reach.refuseConfined(caller, "a key for exit nodes, with tags, or that says who needs approval");
+        const wanted = isConfined && caller.userId !== undefined ? { ...body, userId: caller.userId } : body;
+        const { info, secret } = await registry.createKey(wanted, caller);
         const { publicKey, urls } = status();
         const joinKey = encodeJoinKey({ coordinatorKey: parseKey(publicKey), urls, secret });
         log?.info("join key made", { key: info.id, role: info.role });
@@ -28,8 +38,13 @@ export function keyRoutes({ registry, status, log }: ApiParts): Route[] {
       path: "/keys",
       summary: "The join keys and what became of them",
       scope: "keys:read",
-      answer: z.object({ keys: z.array(keyInfo) }),
-      run: async () => ({ keys: await registry.keys() }),
+      query: pageQuery,
+      answer: z.object({ keys: z.array(keyInfo), ...nextCursor }),
+      async run({ query, caller }) {
+        const theirs = (await registry.keys()).filter(({ userId }) => reach.has(caller, userId));
+        const { page, ...next } = pageOf(theirs, query);
+        return { keys: page, ...next };
+      },
     }),
     route({
       method: "DELETE",
@@ -37,7 +52,11 @@ export function keyRoutes({ registry, status, log }: ApiParts): Route[] {
       summary: "Revoke a join key; devices it let in stay",
       scope: "keys:write",
       run: async ({ param, caller }) => {
-        await registry.revokeKey(param("id"), caller);
+        const id = param("id");
+        const isOurs = (await registry.keys()).some((key) => key.id === id && reach.has(caller, key.userId));
+        if (!isOurs)
+          throw new Failure("key-unknown", `no join key has the id "${id}"`, { advice: "exitnode key list" });
+        await registry.revokeKey(id, caller);
         return undefined;
       },
     }),

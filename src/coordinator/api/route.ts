@@ -27,8 +27,12 @@ export type RawCall = {
   param(name: string): string;
   readonly query: unknown;
   readonly body: unknown;
+  /** The version that the caller means to replace (If-Match); undefined: whichever there is. */
+  readonly ifMatch: string | undefined;
   /** 201 instead of 200. */
   created(): void;
+  /** The version of what is answered, for a later `ifMatch`: sent as ETag. */
+  version(tag: string | number): void;
 };
 
 export type ApiCall<Query, Body> = Omit<RawCall, "query" | "body"> & { readonly query: Query; readonly body: Body };

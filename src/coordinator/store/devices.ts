@@ -25,6 +25,13 @@ export class DeviceTable {
     return row === undefined ? undefined : deviceFrom(row);
   }
 
+  /** Those of them that are there. */
+  async some(ids: readonly string[]): Promise<Device[]> {
+    if (ids.length === 0) return [];
+    const rows = await this.#db.selectFrom("device").selectAll().where("id", "in", ids).execute();
+    return rows.map(deviceFrom);
+  }
+
   async add(device: Device, joinKeyId: string | null): Promise<void> {
     await this.#db
       .insertInto("device")
@@ -32,8 +39,11 @@ export class DeviceTable {
       .execute();
   }
 
-  async update(device: Device): Promise<void> {
-    await this.#db.updateTable("device").set(rowFrom(device)).where("id", "=", device.id).execute();
+  /** Writes the columns in which the two differ, and no others: a report must not undo a revocation. */
+  async update(before: Device, after: Device): Promise<void> {
+    const changed = differing(rowFrom(before), rowFrom(after));
+    if (Object.keys(changed).length > 0)
+      await this.#db.updateTable("device").set(changed).where("id", "=", before.id).execute();
   }
 
   /** Of all the columns this alone: many devices leave at once when a coordinator stops. */
@@ -70,6 +80,17 @@ function rowFrom(device: Device): Omit<DeviceRow, "join_key_id"> {
     lock_signature: device.lockSignature ?? null,
   };
 }
+
+/** Whether two values of a device say the same, but for when it was last seen. */
+export function sameDevice(one: Device, other: Device): boolean {
+  const { last_seen_at_ms: _, ...rest } = differing(rowFrom(one), rowFrom(other));
+  return Object.keys(rest).length === 0;
+}
+
+const differing = <T extends object>(before: T, after: T): Partial<T> =>
+  Object.fromEntries(
+    Object.entries(after).filter(([column, value]) => Reflect.get(before, column) !== value),
+  ) as Partial<T>;
 
 /** The column of a list of words. */
 export const jsonWords = z.string().transform(tryJson).pipe(z.array(z.string()));

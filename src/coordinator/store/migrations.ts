@@ -133,6 +133,24 @@ export const MIGRATIONS: readonly Migration[] = [
       )`,
       `create table change (seq bigint primary key, kind text not null, id text not null, at_ms bigint not null)`,
       `create table lease (name text primary key, holder text not null, expires_at_ms bigint not null)`,
+      `create table presence (device_id text primary key references device (id) on delete cascade, holder text not null)`,
+      `create table invite (
+        id text primary key,
+        user_id text not null references member (id) on delete cascade,
+        created_at_ms bigint not null,
+        expires_at_ms bigint not null
+      )`,
+      `create table sign_in (
+        machine_key text primary key,
+        code text not null unique,
+        url text not null,
+        name text not null,
+        remote text not null,
+        state text not null check (state in ('waiting', 'confirmed', 'refused')),
+        user_id text references member (id) on delete cascade,
+        created_at_ms bigint not null,
+        expires_at_ms bigint not null
+      )`,
     ],
   },
 ];

@@ -14,6 +14,9 @@ export type Tables = {
   replay: ReplayRow;
   change: ChangeRow;
   lease: LeaseRow;
+  presence: PresenceRow;
+  invite: InviteRow;
+  sign_in: SignInRow;
 };
 
 export type DeviceRow = {
@@ -164,5 +167,36 @@ export type ChangeRow = {
 export type LeaseRow = {
   name: string;
   holder: string;
+  expires_at_ms: number;
+};
+
+/** Which of several coordinators a device is connected to. */
+export type PresenceRow = {
+  device_id: string;
+  holder: string;
+};
+
+/** A one-time link with which a person enrols a passkey. */
+export type InviteRow = {
+  /** Hash of its secret. */
+  id: string;
+  user_id: string;
+  created_at_ms: number;
+  expires_at_ms: number;
+};
+
+/** A machine that waits for a person to let it in. */
+export type SignInRow = {
+  machine_key: string;
+  /** What the person compares. */
+  code: string;
+  /** Where the person confirms it. */
+  url: string;
+  name: string;
+  remote: string;
+  state: string;
+  /** Who has let it in. */
+  user_id: string | null;
+  created_at_ms: number;
   expires_at_ms: number;
 };

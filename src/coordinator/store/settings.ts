@@ -25,6 +25,10 @@ export class SettingTable {
       .execute();
   }
 
+  async remove(name: string): Promise<void> {
+    await this.#db.deleteFrom("setting").where("name", "=", name).execute();
+  }
+
   /** The value that is there, or else the one offered, which is kept. */
   async getOrSet(name: string, offered: string): Promise<string> {
     await this.#db

@@ -1,0 +1,25 @@
+import { tryIp } from "../../kit/ip.js";
+
+/** Where the identity provider sends people back to. */
+export const OIDC_RETURN_PATH = "/sign-in/oidc/back";
+
+/** Where people find the coordinator's pages. */
+export type WebAddress = {
+  /** Links that are shown begin with it. */
+  readonly origin: string;
+  /** Of all URLs by which the pages may be open. */
+  readonly origins: readonly string[];
+  /** The name that passkeys belong to (WebAuthn §5.1.2: a domain, never an IP address); undefined: there is none. */
+  readonly rpId: string | undefined;
+};
+
+/** The first URL with a name is the one for people; without any, the first. */
+export function webAddressOf(urls: readonly string[]): WebAddress {
+  const parsed = urls.map((url) => new URL(url));
+  const named = parsed.find(({ hostname }) => tryIp(hostname.replace(/^\[|\]$/g, "")) === undefined);
+  return {
+    origin: (named ?? parsed[0])?.origin ?? "",
+    origins: parsed.map(({ origin }) => origin),
+    rpId: named?.hostname,
+  };
+}

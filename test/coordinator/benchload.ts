@@ -1,0 +1,280 @@
+import { backoffMs } from "../../src/agent/control.js";
+import { utf8 } from "../../src/kit/bytes.js";
+import { keyPairOf } from "../../src/kit/crypto.js";
+import type { Cidr, Ip } from "../../src/kit/ip.js";
+import { type Key, keyBytes, keyOf } from "../../src/kit/key.js";
+import { systemRandom } from "../../src/sys/random.js";
+import { requestUnix } from "../../src/sys/unixhttp.js";
+import { type BinarySocket, dialWebSocket } from "../../src/sys/websocket.js";
+import { CONTROL_PROLOGUE, encodeControl, PING_INTERVAL_MS, type ToCoordinator } from "../../src/wire/control.js";
+import { initiate, type Transport } from "../../src/wire/noise.js";
+
+/**
+ * The load of scripts/bench coordinator: devices that speak the real protocol and do with a map what the bench looks
+ * at. One process for all of them; commands come as messages of the parent, and each is answered by one.
+ */
+export type BenchCommand =
+  | { do: "join"; publicKey: Key; port: number; secrets: readonly { secret: string; role: string; count: number }[] }
+  | { do: "push"; rounds: number }
+  | { do: "revoke"; rounds: number; socket: string }
+  | { do: "expect-back" }
+  | { do: "back" };
+
+/** Connections being opened at the same time while joining. */
+const JOINING_MAX = 64;
+
+let coordinator: { publicKey: Key; port: number };
+
+class Device {
+  readonly machineKey = keyPairOf(systemRandom(32));
+  readonly publicKey = keyOf(keyPairOf(systemRandom(32)).publicKey);
+  readonly name: string;
+  readonly secret: string;
+  id = "";
+  seq: number | undefined;
+  /** When this connection's first map came. */
+  mapAt: number | undefined;
+  peers = new Set<string>();
+  revoked = false;
+  onText: ((text: string) => void) | undefined;
+  #socket: BinarySocket | undefined;
+  #transport: Transport | undefined;
+  #reports = 0;
+  #pinger: NodeJS.Timeout | undefined;
+
+  constructor(name: string, secret: string) {
+    this.name = name;
+    this.secret = secret;
+  }
+
+  /** Fulfilled with the first map; rejected when the connection ends before. `lost`: it ended later. */
+  connect(lost: () => void): Promise<void> {
+    this.mapAt = undefined;
+    return new Promise((resolve, reject) => {
+      dialWebSocket(`wss://127.0.0.1:${coordinator.port}/control`, {
+        messageBytesMax: 1 << 24,
+        timeoutMs: 60_000,
+        signal: new AbortController().signal,
+      }).then((socket) => {
+        this.#socket = socket;
+        const handshake = initiate({
+          local: this.machineKey,
+          remotePublic: keyBytes(coordinator.publicKey),
+          prologue: utf8(CONTROL_PROLOGUE),
+          ephemeral: keyPairOf(systemRandom(32)),
+        });
+        this.#transport = undefined;
+        socket.listen({
+          message: (bytes) => {
+            if (this.#transport === undefined) {
+              this.#transport = handshake.finish(bytes);
+              this.#greet();
+              return;
+            }
+            const text = Buffer.from(this.#transport.open(bytes) ?? []).toString("utf8");
+            this.#hear(text, resolve);
+          },
+          closed: (reason) => {
+            clearInterval(this.#pinger);
+            if (this.mapAt === undefined) reject(new Error(`ended before its map: ${reason}`));
+            else lost();
+          },
+        });
+        socket.send(handshake.message).catch(() => undefined);
+      }, reject);
+    });
+  }
+
+  /** Says that its address has changed. */
+  report(): string {
+    const endpoint = `203.0.113.${this.#reports % 250}:${20_000 + this.#reports++}`;
+    this.#say({ type: "report", report: { ...this.#offer(), endpoints: [endpoint] } });
+    return endpoint;
+  }
+
+  #greet(): void {
+    this.#say({
+      ...{ type: "hello", version: 1, agentVersion: "bench", name: this.name, publicKey: this.publicKey },
+      ...(this.id === "" ? { joinSecret: this.secret } : {}),
+      ...(this.seq === undefined ? {} : { haveSeq: this.seq }),
+      speaks: ["delta"],
+      report: { ...this.#offer(), endpoints: ["203.0.113.7:51820", "192.168.1.5:51820"] },
+    });
+    this.#pinger = setInterval(() => this.#say({ type: "ping", sentAt: Date.now() }), PING_INTERVAL_MS);
+  }
+
+  #offer(): { routes: Cidr[]; resolvers: Ip[] } {
+    const isExit = this.name.startsWith("exit");
+    return { routes: (isExit ? ["0.0.0.0/0", "::/0"] : []) as Cidr[], resolvers: [] };
+  }
+
+  #hear(text: string, hasMap: () => void): void {
+    const kind = /^\{"type":"(\w+)"/.exec(text)?.[1];
+    if (kind === "ping") this.#say({ type: "pong", sentAt: Number(/\d+/.exec(text)?.[0]) });
+    else if (kind === "welcome") this.id = /"deviceId":"(\w+)"/.exec(text)?.[1] ?? "";
+    else if (kind === "map" || kind === "delta") {
+      const { map, delta, confirm } = JSON.parse(text);
+      if (delta !== undefined && delta.base !== this.seq) this.#say({ type: "resync" });
+      else {
+        this.seq = (map ?? delta).seq;
+        if (map !== undefined) this.peers.clear();
+        for (const peer of map?.peers ?? delta.set ?? []) this.peers.add(peer.id);
+        for (const id of delta?.removed ?? []) this.peers.delete(id);
+        this.mapAt ??= performance.now();
+        if (confirm) this.#say({ type: "applied", seq: (map ?? delta).seq });
+      }
+      this.onText?.(text);
+      hasMap();
+    }
+  }
+
+  #say(message: ToCoordinator): void {
+    if (this.#transport === undefined) return;
+    this.#socket?.send(this.#transport.seal(encodeControl(message))).catch(() => undefined);
+  }
+}
+
+const devices: Device[] = [];
+let backAt: Promise<number> | undefined;
+let cameBack: (device: Device) => void = () => undefined;
+
+const dials = { tried: 0, reasons: new Map<string, number>() };
+
+async function comeBack(device: Device): Promise<void> {
+  for (let round = 0; !device.revoked; round++) {
+    dials.tried++;
+    await new Promise((resolve) => setTimeout(resolve, backoffMs(round, systemRandom)));
+    const lost = (): void => void comeBack(device);
+    const failed = await device.connect(lost).then(
+      () => undefined,
+      (error: Error) => error.message.replace(/^wss:\S+ /, ""),
+    );
+    if (failed === undefined) return cameBack(device);
+    dials.reasons.set(failed, (dials.reasons.get(failed) ?? 0) + 1);
+  }
+}
+
+async function join(want: Extract<BenchCommand, { do: "join" }>): Promise<unknown> {
+  coordinator = want;
+  for (const { secret, role, count } of want.secrets)
+    for (let i = 0; i < count; i++) devices.push(new Device(`${role}-${devices.length}`, secret));
+  const startedAt = performance.now();
+  let next = 0;
+  let failed = 0;
+  const worker = async (): Promise<void> => {
+    for (;;) {
+      const device = devices[next++];
+      if (device === undefined) return;
+      await device
+        .connect(() => void comeBack(device))
+        .catch(() => {
+          failed++;
+          return comeBack(device);
+        });
+    }
+  };
+  await Promise.all(Array.from({ length: JOINING_MAX }, worker));
+  const seconds = (performance.now() - startedAt) / 1_000;
+  return { seconds, failed, joinsPerSecond: devices.length / seconds };
+}
+
+const pick = (list: readonly Device[]): Device => list[Math.floor(Math.random() * list.length)] as Device;
+
+/** One device's address changes at a time; each peer that is told counts. */
+async function push(rounds: number): Promise<unknown> {
+  const byId = new Map(devices.map((device) => [device.id, device]));
+  const delays: number[] = [];
+  for (let i = 0; i < rounds; i++) {
+    const device = pick(devices.filter(({ revoked, name }) => !revoked && name.startsWith("device")));
+    const peers = [...device.peers].map((id) => byId.get(id)).filter((peer) => peer !== undefined);
+    const sentAt = performance.now();
+    let endpoint = "";
+    await Promise.all([
+      ...peers.map(
+        (peer) =>
+          new Promise<void>((resolve) => {
+            peer.onText = (text) => {
+              if (!text.includes(endpoint)) return;
+              peer.onText = undefined;
+              delays.push(performance.now() - sentAt);
+              resolve();
+            };
+          }),
+      ),
+      new Promise<void>((resolve) => {
+        endpoint = device.report();
+        resolve();
+      }),
+    ]);
+  }
+  return { delays, peers: delays.length / rounds };
+}
+
+/** From the administrator's request to each peer's having dropped the device. */
+async function revoke(rounds: number, socket: string): Promise<unknown> {
+  const byId = new Map(devices.map((device) => [device.id, device]));
+  const delays: number[] = [];
+  let confirmed = 0;
+  for (let i = 0; i < rounds; i++) {
+    const device = pick(devices.filter(({ revoked, name }) => !revoked && name.startsWith("device")));
+    device.revoked = true;
+    const peers = [...device.peers].map((id) => byId.get(id)).filter((peer) => peer !== undefined);
+    const sentAt = performance.now();
+    const dropped = peers.map(
+      (peer) =>
+        new Promise<void>((resolve) => {
+          peer.onText = () => {
+            if (peer.peers.has(device.id)) return;
+            peer.onText = undefined;
+            delays.push(performance.now() - sentAt);
+            resolve();
+          };
+        }),
+    );
+    const path = `/api/v1/devices/${device.id}/revoke`;
+    const answer = await requestUnix({ socket, method: "POST", path, timeoutMs: 30_000 });
+    confirmed += JSON.parse(answer.body).told?.confirmed ?? 0;
+    await Promise.all(dropped);
+  }
+  return { delays, confirmed, peers: delays.length / rounds };
+}
+
+function expectBack(): unknown {
+  let left = devices.filter(({ revoked }) => !revoked).length;
+  const startedAt = performance.now();
+  backAt = new Promise((resolve) => {
+    cameBack = () => {
+      left--;
+      if (left % 1_000 === 0)
+        process.stderr.write(
+          `${left} are still away after ${((performance.now() - startedAt) / 1_000).toFixed(1)} s\n`,
+        );
+      if (left === 0) resolve((performance.now() - startedAt) / 1_000);
+    };
+  });
+  return {};
+}
+
+process.on("message", (command: BenchCommand) => {
+  const answer = async (): Promise<unknown> => {
+    switch (command.do) {
+      case "join":
+        return join(command);
+      case "push":
+        return push(command.rounds);
+      case "revoke":
+        return revoke(command.rounds, command.socket);
+      case "expect-back":
+        return expectBack();
+      case "back":
+        return { seconds: await backAt, tried: dials.tried, reasons: Object.fromEntries(dials.reasons) };
+    }
+  };
+  answer().then(
+    (value) => process.send?.(value),
+    (error: unknown) => {
+      process.stderr.write(`${error instanceof Error ? error.stack : error}\n`);
+      process.exit(1);
+    },
+  );
+});
