@@ -8,6 +8,7 @@ import { asFailure, Failure } from "./kit/failure.js";
 import { DESCRIPTION_BYTES_MAX } from "./nat/portmap/igd.js";
 import { HTTP_TIMEOUT_MS } from "./nat/portmap/service.js";
 import { systemClock } from "./sys/clock.js";
+import { forgetFlows } from "./sys/conntrack.js";
 import { openDatagramSocket } from "./sys/dgram.js";
 import { localExec } from "./sys/exec.js";
 import { fetchText } from "./sys/fetchtext.js";
@@ -15,6 +16,7 @@ import { localFiles } from "./sys/files.js";
 import { settleHeap } from "./sys/heap.js";
 import { askLine, serveLines } from "./sys/localsocket.js";
 import { jsonLog } from "./sys/log.js";
+import { localNameService } from "./sys/nameservice.js";
 import { readNetInfo } from "./sys/netinfo.js";
 import { notifySystemd, startWatchdog } from "./sys/notify.js";
 import { plainHttp } from "./sys/plainhttp.js";
@@ -70,6 +72,7 @@ async function runDaemon(): Promise<void> {
       dial: dialWebSocket,
       fetchText,
       netInfo: readNetInfo,
+      nameService: localNameService,
       dialRelay: dialStream,
       lookUp,
       openSocket: openDatagramSocket,
@@ -79,6 +82,13 @@ async function runDaemon(): Promise<void> {
       version,
       folders,
       probeKernel: () => probeKernelWireGuard(localExec),
+      forgetFlows: (addresses) => {
+        try {
+          forgetFlows(addresses);
+        } catch (error) {
+          log.warn("flows were not forgotten", { reason: asFailure(error).message });
+        }
+      },
       openBackend: async (kind, failed) =>
         kind === "kernel"
           ? new KernelWireGuard(localExec, config.interface, systemClock, openProbeSocket)

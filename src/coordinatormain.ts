@@ -10,6 +10,8 @@ import { COORDINATOR_FILES } from "./wire/coordinatorconfig.js";
  * The coordinator's own program, one file without node_modules:
  *
  *   coordinator.js                     the daemon, under systemd or by hand
+ *   coordinator.js backup              a backup of the store and the keys on stdout, as text; the daemon may run
+ *   coordinator.js restore             the backup on stdin takes the store's place; the daemon must not run
  *   coordinator.js call METHOD PATH    one request to the running daemon's admin socket; the body, if the method has
  *                                      one, is JSON on stdin; the answer is JSON on stdout, exit 1 with {"error": …}
  */
@@ -24,7 +26,8 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const [word, method, path] = argv;
   if (word === "call" && method !== undefined && path?.startsWith("/")) return call(method.toUpperCase(), path);
-  process.stderr.write("usage: coordinator.js [call METHOD /PATH]\n");
+  if (word === "backup" || word === "restore") return keep(word);
+  process.stderr.write("usage: coordinator.js [backup | restore | call METHOD /PATH]\n");
   return 2;
 }
 
@@ -55,6 +58,19 @@ async function call(method: string, path: string): Promise<number> {
     });
     if (answer.status < 400) return print(answer.body === "" ? "{}" : answer.body, 0);
     throw problemFailure(answer.status, answer.body);
+  } catch (error) {
+    return print(JSON.stringify({ error: asFailure(error) }), 1);
+  }
+}
+
+async function keep(word: "backup" | "restore"): Promise<number> {
+  try {
+    const { packBackup, putBackup, takeBackup, unpackBackup } = await import("./cli/backupstore.js");
+    const places = coordinatorPlaces(process.env);
+    if (word === "restore")
+      return print(JSON.stringify(await putBackup(places, unpackBackup(await text(process.stdin)), Date.now())), 0);
+    const { bytes, ...facts } = await takeBackup(places, Date.now());
+    return print(JSON.stringify({ ...facts, backup: packBackup(bytes) }), 0);
   } catch (error) {
     return print(JSON.stringify({ error: asFailure(error) }), 1);
   }

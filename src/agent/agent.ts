@@ -1,51 +1,31 @@
 import type { Endpoint } from "../kit/endpoint.js";
 import { asFailure, Failure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
+import { KEY_BYTES, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
-import type { FetchText } from "../sys/fetchtext.js";
-import type { Files } from "../sys/files.js";
-import type { Dial } from "../sys/websocket.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
-import {
-  type AgentRequest,
-  type AgentStatus,
-  agentRequest,
-  type NetcheckAnswer,
-  type PingAnswer,
-  type WhoamiAnswer,
-} from "../wire/agentsocket.js";
+import { type AgentRequest, type AgentStatus, type AgentValue, agentRequest } from "../wire/agentsocket.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
+import type { AgentParts } from "./agentparts.js";
 import type { ControlClient } from "./control.js";
-import { type Choice, exitOf, isExit, wantInterface } from "./desired.js";
+import { type Choice, exitOf, unknownExit, wantInterface } from "./desired.js";
 import { candidates } from "./endpoints.js";
+import { keepFilter, setFilter } from "./filter.js";
+import { Gate } from "./gate.js";
 import { Greeting } from "./greeting.js";
 import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
 import { openControl } from "./line.js";
-import { type Memory, recall, rememberAdmission, rememberChoice, rememberHeard, rememberMap } from "./memory.js";
+import { type Memory, nothing, recall, rememberAdmission, rememberChoice, rememberHeard } from "./memory.js";
+import { Lookups } from "./names/lookups.js";
 import { netcheck } from "./netcheck.js";
 import { clearNetwork, setNetwork } from "./network.js";
 import { ping } from "./pingpeer.js";
 import { Searches } from "./searches.js";
 import { describeStatus, type Line } from "./statusreport.js";
-import { Traversal, type TraversalParts } from "./traversal.js";
+import { Traversal } from "./traversal.js";
 import { seenFrom } from "./whoami.js";
-
-export type AgentParts = TraversalParts & {
-  readonly files: Files;
-  readonly dial: Dial;
-  readonly fetchText: FetchText;
-  /** `failed` is called when the data plane ends by itself. */
-  openBackend(kind: "kernel" | "userspace", failed: (failure: Failure) => void): Promise<Backend>;
-  probeKernel(): Promise<boolean>;
-  /** The user this process runs as, whose other traffic keeps out of the tunnel; undefined for root. */
-  readonly uid: number | undefined;
-  readonly version: string;
-  readonly folders: { readonly var: string };
-  /** Called once the device works from its map, or waits for its first one. */
-  ready(): void;
-};
 
 /** How often the machine's addresses are looked at, and the peers that are talked to. */
 export const BEAT_MS: Millis = 1_000;
@@ -60,12 +40,14 @@ export class Agent {
   readonly #config: AgentConfig;
   readonly #stop = new AbortController();
   readonly #searches = new Searches();
+  readonly #lookups: Lookups;
   readonly #reconcile = latestOnly(() => this.#makeItSo());
   #identity: Identity | undefined;
-  #memory: Memory = { map: undefined, choice: { exit: undefined }, heard: {}, admission: undefined };
+  #memory: Memory = nothing();
   #mapAt: Millis | undefined;
   #line: Line = { connected: false, reason: "not tried yet" };
   #backend: Backend | undefined;
+  #gate: Gate | undefined;
   #traversal: Traversal | undefined;
   #greeting = new Greeting(false, {}, 0);
   #control: ControlClient | undefined;
@@ -76,6 +58,7 @@ export class Agent {
   constructor(parts: AgentParts, config: AgentConfig) {
     this.#parts = parts;
     this.#config = config;
+    this.#lookups = new Lookups(parts);
   }
 
   /** Works until `signal` aborts, a shutdown is asked for, or the data plane fails for good. */
@@ -86,8 +69,10 @@ export class Agent {
     if (signal.aborted) stop();
     this.#identity = await loadIdentity(files, this.#parts.random, folders.var);
     this.#memory = await recall(files, folders.var);
+    if (this.#memory.altered) log.warn("the map on disk is not as the coordinator sealed it: starting without one");
     this.#greeting = new Greeting(this.#config.role === "exit-node", this.#memory.heard, clock.now());
     this.#backend = await this.#openBackend();
+    this.#gate = new Gate(this.#backend, this.#parts.forgetFlows);
     log.info("data plane open", { kind: this.#backend.kind });
     this.#traversal = this.#openTraversal(this.#identity, this.#backend);
     if (this.#memory.map !== undefined) await this.#try(this.#apply(this.#memory.map));
@@ -116,7 +101,7 @@ export class Agent {
     }
   }
 
-  async #act(request: AgentRequest): Promise<AgentStatus | WhoamiAnswer | NetcheckAnswer | PingAnswer | undefined> {
+  async #act(request: AgentRequest): Promise<AgentValue> {
     switch (request.do) {
       case "netcheck":
         return netcheck(this.#started(), this.#parts.fetchText, this.#whoamiUrls());
@@ -127,7 +112,13 @@ export class Agent {
       case "whoami":
         return seenFrom(this.#parts.fetchText, this.#whoamiUrls());
       case "use":
-        return this.#use({ exit: request.exit ?? undefined });
+        return this.#use({ exit: request.exit ?? undefined, dns: request.dns });
+      case "canaries":
+        return { seen: this.#lookups.canaries(request.name) };
+      case "rotate":
+        this.#identity?.wireguard.begin(keyOf(this.#parts.random(KEY_BYTES)));
+        this.#control?.moved();
+        return undefined;
       case "shutdown":
         this.#stop.abort();
         return undefined;
@@ -141,16 +132,8 @@ export class Agent {
 
   async #use(choice: Choice): Promise<AgentStatus> {
     const { map } = this.#memory;
-    if (choice.exit !== undefined && (map === undefined || exitOf(map, choice) === undefined)) {
-      const exits = (map?.peers ?? []).filter(isExit).map(({ name }) => name);
-      throw new Failure(
-        "exit-unknown",
-        `there is no exit node "${choice.exit}"; known: ${exits.join(", ") || "none"}`,
-        {
-          advice: exits[0] === undefined ? "exitnode status" : `exitnode use ${exits[0]}`,
-        },
-      );
-    }
+    if (choice.exit !== undefined && (map === undefined || exitOf(map, choice) === undefined))
+      throw unknownExit(choice.exit, map);
     this.#memory.choice = choice;
     await rememberChoice(this.#parts.files, this.#parts.folders.var, choice);
     await this.#reconcile();
@@ -160,16 +143,17 @@ export class Agent {
 
   async #status(): Promise<AgentStatus> {
     const { map, choice } = this.#memory;
-    const held = map === undefined ? undefined : { map, ageMs: this.#mapAgeMs() };
+    const now = this.#parts.clock.now();
+    const held = map === undefined ? undefined : { map, ageMs: now - (this.#mapAt ?? now) };
     const state = await this.#state();
     const kind = this.#backend?.kind ?? "userspace";
     const warnings = this.#trouble === undefined ? [] : [this.#trouble];
     const paths = this.#traversal;
-    return describeStatus(this.#config, kind, this.#parts.version, this.#line, held, choice, state, warnings, paths);
-  }
-
-  #mapAgeMs(): Millis {
-    return this.#mapAt === undefined ? 0 : this.#parts.clock.now() - this.#mapAt;
+    return {
+      ...describeStatus(this.#config, kind, this.#parts.version, this.#line, held, choice, state, warnings, paths),
+      ...this.#lookups.status,
+      ...(this.#identity === undefined ? {} : { publicKey: this.#identity.wireguard.used }),
+    };
   }
 
   async #state(): Promise<InterfaceState | undefined> {
@@ -198,19 +182,36 @@ export class Agent {
   }
 
   async #talk(identity: Identity, traversal: Traversal): Promise<void> {
-    this.#control = await openControl(this.#parts, this.#config, identity, traversal, this.#networks(), {
-      onMap: (map) => this.#takeMap(map),
-      onLine: (line) => {
-        this.#line = line;
+    this.#control = await openControl(
+      this.#parts,
+      this.#config,
+      identity,
+      traversal,
+      this.#networks(),
+      this.#memory.atlas,
+      {
+        onMap: (map, gone) => this.#takeMap(map, gone),
+        onRekeyed: () => {
+          this.#greeting.rekeyed(undefined, this.#memory.map, this.#parts.clock.now());
+          void this.#try(this.#reconcile());
+        },
+        onLine: (line) => {
+          this.#line = line;
+        },
       },
-    });
+    );
     await this.#control.run(this.#stop.signal);
   }
 
-  #takeMap(map: NetworkMap): void {
+  /** Fulfilled when those who are gone are shut out; the rest follows in its own time. */
+  async #takeMap(map: NetworkMap, gone: readonly MapPeer[]): Promise<void> {
+    this.#greeting.rekeyed(this.#memory.map ?? map, map, this.#parts.clock.now());
     this.#memory.map = map;
     this.#mapAt = this.#parts.clock.now();
-    void this.#try(Promise.all([rememberMap(this.#parts.files, this.#parts.folders.var, map), this.#apply(map)]));
+    this.#gate?.admit(map.peers);
+    const shut = this.#gate?.expel(gone);
+    const applied = this.#try(this.#apply(map));
+    return gone.length > 0 ? shut : applied;
   }
 
   /** The ways first: WireGuard calls as soon as it is told, and whoever carries its call should be there. */
@@ -230,7 +231,7 @@ export class Agent {
 
   async #makeItSo(): Promise<void> {
     const { map: told, choice } = this.#memory;
-    if (told === undefined || this.#backend === undefined || this.#identity === undefined) return;
+    if (told === undefined || this.#gate === undefined || this.#identity === undefined) return;
     if (this.#stop.signal.aborted) return;
     const map = this.#traversal?.fitted(told) ?? told;
     const networks = this.#networks();
@@ -238,9 +239,11 @@ export class Agent {
       const search = (): Endpoint | undefined => this.#searches.pick(peer, this.#candidates(peer, networks));
       return this.#traversal?.endpointOf(peer, search);
     };
-    const want = wantInterface(this.#config, this.#identity.wireguardKey, map, choice, endpointOf);
-    await this.#backend.set(this.#greeting.apply(want));
-    await setNetwork(this.#parts, this.#config, map, choice);
+    const want = wantInterface(this.#config, this.#identity.wireguard.privateKey, map, choice, endpointOf);
+    await setFilter(this.#parts.exec, this.#config.interface, map.filter);
+    await this.#gate.set(this.#greeting.apply(want));
+    const resolver = await this.#lookups.follow(this.#config, map, choice);
+    await setNetwork(this.#parts, this.#config, map, choice, resolver);
     this.#trouble = undefined;
   }
 
@@ -260,7 +263,8 @@ export class Agent {
       const move = traversal.look();
       if (move === "elsewhere") this.#control?.moved();
       else if (move === "more") this.#control?.hurry();
-      if (isLook && this.#trouble !== undefined) await this.#try(this.#reconcile());
+      if (isLook && (this.#trouble !== undefined || (await this.#lookups.moved()))) await this.#try(this.#reconcile());
+      await this.#try(keepFilter(this.#parts.exec, this.#config.interface, this.#memory.map, beat));
       if (!isLook && !traversal.paths.isTalking()) continue;
       const state = await this.#state();
       // Somebody has deleted the interface, or it cannot be read: made anew, or said in status.
@@ -328,10 +332,9 @@ export class Agent {
     await clearNetwork(this.#parts, this.#config).catch((error: unknown) => {
       this.#parts.log.error("the machine's routing was not restored", { message: asFailure(error).message });
     });
+    await this.#lookups.close();
     await this.#backend?.close();
   }
 }
 
-function failed(failure: Failure): unknown {
-  return { ok: false, error: failure.toJSON() };
-}
+const failed = (failure: Failure): unknown => ({ ok: false, error: failure.toJSON() });

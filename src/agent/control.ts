@@ -1,3 +1,4 @@
+import * as z from "zod";
 import type { KeyPair } from "../kit/crypto.js";
 import { asFailure } from "../kit/failure.js";
 import type { Key } from "../kit/key.js";
@@ -15,7 +16,8 @@ import {
   type ToCoordinator,
   type ToDevice,
 } from "../wire/control.js";
-import type { NetworkMap } from "../wire/map.js";
+import type { MapPeer, NetworkMap } from "../wire/map.js";
+import { Atlas } from "./atlas.js";
 import { type ControlSession, openSession } from "./controlsession.js";
 
 export type ControlParts = {
@@ -26,13 +28,15 @@ export type ControlParts = {
 };
 
 /** What a device says first, without what the client itself knows. */
-export type Hello = Omit<Extract<ToCoordinator, { type: "hello" }>, "type" | "version">;
+export type Hello = Omit<Extract<ToCoordinator, { type: "hello" }>, "type" | "version" | "speaks" | "haveSeq">;
 
 export type ControlWant = {
   /** Tried in turn; https://host[:port]. */
   readonly urls: readonly string[];
   readonly coordinatorKey: Key;
   readonly machineKey: KeyPair;
+  /** Where the map is kept, and what the coordinator is told of it; left out, it begins empty. */
+  readonly atlas?: Atlas;
   /** Asked at every connection: the join secret may be gone, the name or the report another. */
   hello(): Hello;
 };
@@ -43,10 +47,12 @@ export type ControlState =
   | { readonly connected: false; readonly reason: string };
 
 export type ControlEvents = {
-  /** The whole network map, after welcome and on every change. */
-  onMap(map: NetworkMap): void;
+  /** The network map, on every change; `gone` is who was in it before. Fulfilled when it is in force here. */
+  onMap(map: NetworkMap, gone: readonly MapPeer[]): void | Promise<void>;
+  /** The map is proven to be the coordinator's: now it is worth keeping. */
+  onSealed?(): void;
   /** The device is in: a join secret is used up now. */
-  onWelcome?(welcome: { readonly deviceId: string; readonly coordinatorVersion: string }): void;
+  onWelcome?(welcome: Omit<Extract<ToDevice, { type: "welcome" }>, "type">): void;
   /** To the network's relays, base64. */
   onAdmission?(admission: string): void;
   /** A sealed probe of a peer's, base64. Who sent it is what the probe proves. */
@@ -75,11 +81,18 @@ const FINAL: ReadonlySet<Refusal> = new Set<Refusal>([
   "device-revoked",
 ]);
 
+type MapMessage = Extract<ToDevice, { type: "map" | "delta" | "seal" }>;
+const mapMessage = z.object({ map: z.unknown(), delta: z.unknown() }).partial();
+
 /** Keeps one connection to the coordinator for as long as run() runs. */
 export class ControlClient {
   readonly #parts: ControlParts;
   readonly #want: ControlWant;
   readonly #events: ControlEvents;
+  readonly #atlas: Atlas;
+  /** The one a whole map was asked for already. */
+  #resyncing: ControlSession | undefined;
+  #sealKey: Key | undefined;
   #session: ControlSession | undefined;
   #report: DeviceReport | undefined;
   #hurry = new AbortController();
@@ -88,6 +101,7 @@ export class ControlClient {
     this.#parts = parts;
     this.#want = want;
     this.#events = events;
+    this.#atlas = want.atlas ?? new Atlas();
   }
 
   /** Connects, and again whenever the connection ends, until `signal` aborts or the refusal is final. */
@@ -153,9 +167,10 @@ export class ControlClient {
         socket.terminate();
         return "failed";
       }
-      let receive: (message: ToDevice) => void = () => undefined;
-      const opening = openSession({ socket, clock, random }, this.#want.machineKey, this.#want.coordinatorKey, (m) =>
-        receive(m),
+      let receive: (message: ToDevice, raw: unknown) => void = () => undefined;
+      const { machineKey, coordinatorKey } = this.#want;
+      const opening = openSession({ socket, clock, random }, machineKey, coordinatorKey, (...heard) =>
+        receive(...heard),
       );
       const abandon = (): void => socket.terminate();
       signal.addEventListener("abort", abandon, { once: true });
@@ -170,16 +185,18 @@ export class ControlClient {
         () => undefined,
       );
       let outcome: "failed" | "lost" | "refused" = "failed";
-      receive = (message) => {
+      receive = (message, raw) => {
         greeting.abort();
         if (message.type === "welcome") {
           outcome = "lost";
           this.#session = open;
           this.#events.onState({ connected: true, url });
-          this.#events.onWelcome?.({ deviceId: message.deviceId, coordinatorVersion: message.coordinatorVersion });
+          this.#sealKey = message.sealKey;
+          this.#events.onWelcome?.(message);
           // What was reported while the greeting was on its way.
           if (this.#report !== undefined && this.#report !== said) this.report(this.#report);
-        } else if (message.type === "map") this.#events.onMap(message.map);
+        } else if (message.type === "map" || message.type === "delta" || message.type === "seal")
+          this.#takeMap(open, message, raw);
         else if (message.type === "admission") this.#events.onAdmission?.(message.admission);
         else if (message.type === "call") this.#events.onCall?.(message.probe);
         else if (message.type === "refused") {
@@ -192,7 +209,9 @@ export class ControlClient {
       };
       const hello = this.#want.hello();
       const said = this.#report ?? hello.report;
-      open.send({ ...hello, type: "hello", version: CONTROL_VERSION, report: said });
+      const { seq } = this.#atlas;
+      const have = { speaks: ["delta"], ...(seq === undefined ? {} : { haveSeq: seq }) };
+      open.send({ ...hello, ...have, type: "hello", version: CONTROL_VERSION, report: said });
       const reason = await open.ended;
       greeting.abort();
       this.#session = undefined;
@@ -204,6 +223,39 @@ export class ControlClient {
     } finally {
       if (stop !== undefined) signal.removeEventListener("abort", stop);
     }
+  }
+
+  #takeMap(session: ControlSession, message: MapMessage, raw: unknown): void {
+    const value = mapMessage.parse(raw);
+    if (message.type === "seal") {
+      if (this.#sealKey === undefined || message.seal.seq !== this.#atlas.seq) return;
+      if (this.#atlas.sealed(message.seal, this.#sealKey)) this.#events.onSealed?.();
+      else this.#resync(session, "the coordinator's seal does not fit the map that came");
+      return;
+    }
+    const turn =
+      message.type === "map"
+        ? this.#atlas.whole(message.map, value.map)
+        : this.#atlas.delta(message.delta, value.delta);
+    if (turn === undefined) {
+      this.#resync(session, "a change does not follow on the map that is here");
+      return;
+    }
+    if (message.type === "map") this.#resyncing = undefined;
+    const { seq } = turn.map;
+    const done = Promise.resolve(this.#events.onMap(turn.map, turn.gone));
+    done.then(
+      () => message.confirm === true && session.send({ type: "applied", seq }),
+      (error: unknown) => this.#parts.log?.error("the map is not in force", { reason: asFailure(error).message }),
+    );
+  }
+
+  /** Asks for a whole map, once until it comes. */
+  #resync(session: ControlSession, reason: string): void {
+    if (this.#resyncing === session) return;
+    this.#resyncing = session;
+    this.#parts.log?.warn("asking for the whole map", { reason });
+    session.send({ type: "resync" });
   }
 
   #say(url: string, reason: string, signal: AbortSignal): void {

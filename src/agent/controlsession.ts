@@ -8,8 +8,8 @@ import type { Random } from "../sys/random.js";
 import type { BinarySocket } from "../sys/websocket.js";
 import {
   CONTROL_PROLOGUE,
-  decodeToDevice,
   encodeControl,
+  hearFromCoordinator,
   PING_INTERVAL_MS,
   SILENCE_MAX_MS,
   type ToCoordinator,
@@ -35,12 +35,12 @@ export const HANDSHAKE_TIMEOUT_MS: Millis = 10_000;
 /** What a connection that may be dead gets to prove the contrary, after the network changed. */
 export const PROBE_TIMEOUT_MS: Millis = 3_000;
 
-/** Shakes hands and hands every message of the coordinator to `receive`; pings and silence are dealt with here. */
+/** Shakes hands and hands every message of the coordinator to `receive`, with the JSON value it came as; pings and silence are dealt with here. */
 export async function openSession(
   { socket, clock, random }: SessionParts,
   machineKey: KeyPair,
   coordinatorKey: Key,
-  receive: (message: ToDevice) => void,
+  receive: (message: ToDevice, raw: unknown) => void,
 ): Promise<ControlSession> {
   const over = new AbortController();
   let settleEnded: (reason: string) => void = () => undefined;
@@ -73,10 +73,10 @@ export async function openSession(
       if (plaintext === undefined) return end("a message was altered on the way");
       heardAt = clock.now();
       heard++;
-      const message = decodeToDevice(plaintext);
+      const { message, raw } = hearFromCoordinator(plaintext) ?? {};
       // A message of a newer coordinator that this version does not know is passed over.
       if (message?.type === "ping") send({ type: "pong", sentAt: message.sentAt });
-      else if (message !== undefined && message.type !== "pong") receive(message);
+      else if (message !== undefined && message.type !== "pong") receive(message, raw);
     },
     closed(reason) {
       end(`the connection to the coordinator ended: ${reason}`);

@@ -1,8 +1,10 @@
 import type { Endpoint } from "../kit/endpoint.js";
-import { type Cidr, familyOf, hostCidr, type Ip } from "../kit/ip.js";
+import { Failure } from "../kit/failure.js";
+import { type Cidr, familyOf, hostCidr } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
+import type { DnsChoice } from "../wire/names.js";
 import type { WantInterface, WantPeer } from "../wireguard/interface.js";
 
 /** From the map and the user's choice to what this device's interface should be: no I/O, no state. */
@@ -21,7 +23,11 @@ export const KEEPALIVE_SECONDS = 25;
 
 const DEFAULT_ROUTES: readonly string[] = ["0.0.0.0/0", "::/0"];
 
-export type Choice = { readonly exit: string | undefined };
+export type Choice = {
+  readonly exit: string | undefined;
+  /** How look-ups go while the exit is used; undefined: by its own resolver. */
+  readonly dns?: DnsChoice | undefined;
+};
 
 /** The exit node in use, when the map has it and it offers a default route. */
 export function exitOf(map: NetworkMap, choice: Choice): MapPeer | undefined {
@@ -30,6 +36,13 @@ export function exitOf(map: NetworkMap, choice: Choice): MapPeer | undefined {
 
 export const isExit = (peer: MapPeer): boolean =>
   peer.role === "exit-node" && peer.routes.some((route) => DEFAULT_ROUTES.includes(route));
+
+export function unknownExit(name: string, map: NetworkMap | undefined): Failure {
+  const exits = (map?.peers ?? []).filter(isExit).map((peer) => peer.name);
+  return new Failure("exit-unknown", `there is no exit node "${name}"; known: ${exits.join(", ") || "none"}`, {
+    advice: exits[0] === undefined ? "exitnode status" : `exitnode use ${exits[0]}`,
+  });
+}
 
 export function offers(peer: MapPeer, family: 4 | 6): boolean {
   return peer.routes.some((route) => DEFAULT_ROUTES.includes(route) && familyOf(route) === family);
@@ -62,7 +75,7 @@ export function wantInterface(
 }
 
 /** The interface with a keepalive towards peers that were heard from before: it makes WireGuard call them at once. */
-export function greetHeard(want: WantInterface, heard: Readonly<Record<string, string>>): WantInterface {
+export function greetHeard(want: WantInterface, heard: Readonly<Record<string, unknown>>): WantInterface {
   const greet = (peer: WantPeer): WantPeer =>
     heard[peer.publicKey] === undefined ? peer : { ...peer, persistentKeepaliveSeconds: KEEPALIVE_SECONDS };
   return { ...want, peers: want.peers.map(greet) };
@@ -80,9 +93,4 @@ export function tunnelRoutes(map: NetworkMap, choice: Choice): Cidr[] {
   // Both families even when the exit has only one: what it cannot carry must not leave by the café instead.
   const all = choice.exit === undefined ? [] : (DEFAULT_ROUTES as readonly Cidr[]);
   return [...new Set([...map.ranges, ...subnets, ...all])];
-}
-
-/** The resolver that look-ups are sent to while the exit is used: one of its own, of a family it carries. */
-export function exitResolver(exit: MapPeer | undefined): Ip | undefined {
-  return exit?.resolvers.find((resolver) => offers(exit, familyOf(resolver)));
 }

@@ -1,6 +1,7 @@
 import { type Endpoint, formatEndpoint, tryEndpoint } from "../kit/endpoint.js";
+import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
-import type { MapPeer } from "../wire/map.js";
+import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { InterfaceState, WantInterface } from "../wireguard/interface.js";
 import { greetHeard } from "./desired.js";
 import { isLoopback } from "./loopback.js";
@@ -18,6 +19,8 @@ export class Greeting {
   readonly #until: Millis;
   heard: Memory["heard"];
   #over: boolean;
+  /** Peers to be called because a key of theirs, or ours, is new: until then. */
+  readonly #rekeyed = new Map<Key, Millis>();
 
   /** `heard` is of an earlier run. Only an exit node greets: the others call whom they need. */
   constructor(isExit: boolean, heard: Memory["heard"], now: Millis) {
@@ -37,11 +40,23 @@ export class Greeting {
   }
 
   apply(want: WantInterface): WantInterface {
-    return this.#over ? want : greetHeard(want, this.heard);
+    const greeted = this.#over ? want : greetHeard(want, this.heard);
+    return this.#rekeyed.size === 0 ? greeted : greetHeard(greeted, Object.fromEntries(this.#rekeyed));
+  }
+
+  /** Peers with another key than before; without `before`, all of them: the key that is new is ours. */
+  rekeyed(before: NetworkMap | undefined, after: NetworkMap | undefined, now: Millis): void {
+    const keys = new Map(before?.peers.map(({ id, publicKey }) => [id, publicKey]));
+    for (const { id, publicKey } of after?.peers ?? [])
+      if (before === undefined || (keys.get(id) ?? publicKey) !== publicKey)
+        this.#rekeyed.set(publicKey, now + GREETING_MS);
   }
 
   /** True once, when the time of greeting is over. */
   ends(now: Millis): boolean {
+    const called = this.#rekeyed.size;
+    for (const [key, until] of this.#rekeyed) if (now > until) this.#rekeyed.delete(key);
+    if (called > 0 && this.#rekeyed.size === 0) return true;
     if (this.#over || now <= this.#until) return false;
     this.#over = true;
     return true;

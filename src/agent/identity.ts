@@ -4,6 +4,7 @@ import { type Key, keyBytes, keyOf, tryKey } from "../kit/key.js";
 import type { Files } from "../sys/files.js";
 import type { Random } from "../sys/random.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
+import { Rotation } from "./rotation.js";
 
 /**
  * The keys of a device, made at its first start: one proves the machine to the coordinator, one is WireGuard's, one
@@ -12,8 +13,7 @@ import { DEVICE_FILES } from "../wire/agentconfig.js";
  */
 export type Identity = {
   readonly machine: KeyPair;
-  readonly wireguardKey: Key;
-  readonly publicKey: Key;
+  readonly wireguard: Rotation;
   readonly discovery: KeyPair;
 };
 
@@ -26,8 +26,9 @@ export async function loadIdentity(files: Files, random: Random, folder: string)
   return {
     discovery: keyPairOf(keyBytes(discovery)),
     machine: keyPairOf(keyBytes(machine)),
-    wireguardKey,
-    publicKey: keyOf(keyPairOf(keyBytes(wireguardKey)).publicKey),
+    wireguard: new Rotation(wireguardKey, (key) =>
+      files.write(`${folder}/${DEVICE_FILES.wireguardKey}`, `${key}\n`, { mode: 0o600 }),
+    ),
   };
 }
 

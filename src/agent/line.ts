@@ -1,12 +1,17 @@
 import { fromBase64 } from "../kit/bytes.js";
+import { asFailure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
+import type { Key } from "../kit/key.js";
 import type { Files } from "../sys/files.js";
 import { type AgentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import { decodeJoinKey } from "../wire/joinkey.js";
-import type { NetworkMap } from "../wire/map.js";
+import type { MapPeer, NetworkMap } from "../wire/map.js";
+import type { Atlas } from "./atlas.js";
 import { ControlClient, type ControlParts } from "./control.js";
 import { nearestFirst } from "./endpoints.js";
 import type { Identity } from "./identity.js";
+import { latestOnly } from "./latest.js";
+import { rememberSealed, rememberUnsealed } from "./memory.js";
 import type { Line } from "./statusreport.js";
 import type { Traversal } from "./traversal.js";
 
@@ -17,7 +22,10 @@ export type LineParts = Required<ControlParts> & {
 };
 
 export type LineEvents = {
-  onMap(map: NetworkMap): void;
+  /** `gone`: who was in the map before. Fulfilled when they are shut out. */
+  onMap(map: NetworkMap, gone: readonly MapPeer[]): Promise<void>;
+  /** This device's WireGuard key is another one from now on. */
+  onRekeyed(): void;
   /** Connected, or why not. */
   onLine(line: Line): void;
 };
@@ -29,35 +37,64 @@ export async function openControl(
   identity: Identity,
   traversal: Traversal,
   networks: readonly Cidr[],
+  atlas: Atlas,
   events: LineEvents,
 ): Promise<ControlClient> {
   const { files, folders, log, version } = parts;
   const keyPath = `${folders.var}/${DEVICE_FILES.joinKey}`;
   const joinKey = await files.readText(keyPath);
-  const joinSecret = joinKey === undefined ? undefined : decodeJoinKey(joinKey).secret;
+  let joinSecret = joinKey === undefined ? undefined : decodeJoinKey(joinKey).secret;
   const { coordinator, name } = config;
   let line: Line = { connected: false };
   const say = (now: Line): void => {
     line = now;
     events.onLine(now);
   };
+  let sealKey: Key | undefined;
+  let offered = identity.wireguard.offered;
+  const said = (): Key => {
+    offered = identity.wireguard.offered;
+    return offered;
+  };
+  const write = latestOnly(() =>
+    sealKey === undefined
+      ? rememberUnsealed(files, folders.var, atlas)
+      : rememberSealed(files, folders.var, atlas, sealKey),
+  );
+  const keep = (): void =>
+    void write().catch((error: unknown) => log.error("the map was not saved", { message: asFailure(error).message }));
   return new ControlClient(
     parts,
     {
-      urls: nearestFirst(coordinator.urls, networks),
+      atlas,
+      // Read at every try: the coordinator may have said that it moves.
+      get urls() {
+        return nearestFirst([...new Set([...(atlas.map?.coordinatorUrls ?? []), ...coordinator.urls])], networks);
+      },
       coordinatorKey: coordinator.publicKey,
       machineKey: identity.machine,
       hello: () => ({
         agentVersion: version,
         name,
-        publicKey: identity.publicKey,
+        publicKey: said(),
         report: traversal.report(),
         ...(joinSecret === undefined ? {} : { joinSecret }),
       }),
     },
     {
-      onMap: (map) => events.onMap(map),
-      onWelcome: () => void files.remove(keyPath),
+      onMap(map, gone) {
+        // A coordinator that seals does so soon; until then the file is the last map that can be believed.
+        if (sealKey === undefined) keep();
+        return events.onMap(map, gone);
+      },
+      onSealed: keep,
+      onWelcome(welcome) {
+        sealKey = welcome.sealKey;
+        // Said once: with a key of many uses, every reconnection would renew this device for ever.
+        joinSecret = undefined;
+        void identity.wireguard.welcomed(offered).then((isAnother) => isAnother && events.onRekeyed());
+        void files.remove(keyPath);
+      },
       onAdmission: (admission) => traversal.admit(fromBase64(admission) ?? new Uint8Array()),
       onCall: (probe) => traversal.paths.called(probe),
       onRefused: ({ code, message, final }) => {

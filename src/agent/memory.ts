@@ -1,14 +1,21 @@
 import * as z from "zod";
 import { fromBase64, toBase64 } from "../kit/bytes.js";
 import { tryJson } from "../kit/json.js";
+import { type Key, tryKey } from "../kit/key.js";
 import type { Files } from "../sys/files.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
-import { type NetworkMap, networkMap } from "../wire/map.js";
+import type { NetworkMap } from "../wire/map.js";
+import { dnsChoice } from "../wire/names.js";
+import { Atlas } from "./atlas.js";
 import type { Choice } from "./desired.js";
 
 /** What an agent remembers across restarts, so that it works while the coordinator is away. */
 export type Memory = {
   map: NetworkMap | undefined;
+  /** Where the map comes from; empty when there is none, or none that can be believed. */
+  readonly atlas: Atlas;
+  /** The map on disk is not what the coordinator has sealed. */
+  readonly altered: boolean;
   choice: Choice;
   /** Where peers were last heard from, by public key: an exit node greets them there after a restart. */
   heard: Readonly<Record<string, string>>;
@@ -18,25 +25,45 @@ export type Memory = {
 
 const HEARD_FILE = "heard.json";
 const ADMISSION_FILE = "admission";
+const SEAL_KEY_FILE = "seal.key";
 const heardFile = z.record(z.string().max(64), z.string().max(64));
-const choiceFile = z.object({ exit: z.string().optional() });
+const choiceFile = z.object({ exit: z.string().optional(), dns: dnsChoice.optional() });
+
+/** What an agent knows that has just begun. */
+export const nothing = (): Memory => ({
+  ...{ map: undefined, atlas: new Atlas(), altered: false },
+  ...{ choice: { exit: undefined }, heard: {}, admission: undefined },
+});
 
 /** A file that does not parse counts as absent: the coordinator sends a fresh map, the user chooses again. */
 export async function recall(files: Files, folder: string): Promise<Memory> {
-  const map = networkMap.safeParse(tryJson((await files.readText(`${folder}/${DEVICE_FILES.map}`)) ?? ""));
+  const atlas = new Atlas();
+  const sealKey = tryKey((await files.readText(`${folder}/${SEAL_KEY_FILE}`))?.trim() ?? "");
+  const map = await files.readText(`${folder}/${DEVICE_FILES.map}`);
+  const altered = map !== undefined && atlas.recall(tryJson(map), sealKey) === "altered";
   const choice = choiceFile.safeParse(tryJson((await files.readText(`${folder}/${DEVICE_FILES.choice}`)) ?? ""));
   const heard = heardFile.safeParse(tryJson((await files.readText(`${folder}/${HEARD_FILE}`)) ?? ""));
   return {
-    map: map.success ? map.data : undefined,
-    choice: { exit: choice.success ? choice.data.exit : undefined },
+    map: atlas.map,
+    atlas,
+    altered,
+    choice: { exit: undefined, ...choice.data },
     heard: heard.success ? heard.data : {},
     admission: fromBase64((await files.readText(`${folder}/${ADMISSION_FILE}`))?.trim() ?? "-"),
   };
 }
 
-/** Mode 0600: a map names every device and where it was last reachable. */
-export async function rememberMap(files: Files, folder: string, map: NetworkMap): Promise<void> {
-  await files.write(`${folder}/${DEVICE_FILES.map}`, `${JSON.stringify(map)}\n`, { mode: 0o600 });
+/** As an older coordinator gives it, which seals nothing. */
+export async function rememberUnsealed(files: Files, folder: string, atlas: Atlas): Promise<void> {
+  await files.remove(`${folder}/${SEAL_KEY_FILE}`);
+  await writeMap(files, folder, atlas);
+}
+
+/** The map first: a key without a map that it has sealed would refuse the one that is there. */
+export async function rememberSealed(files: Files, folder: string, atlas: Atlas, sealKey: Key): Promise<void> {
+  await writeMap(files, folder, atlas);
+  const path = `${folder}/${SEAL_KEY_FILE}`;
+  if ((await files.readText(path))?.trim() !== sealKey) await files.write(path, `${sealKey}\n`, { mode: 0o600 });
 }
 
 export async function rememberChoice(files: Files, folder: string, choice: Choice): Promise<void> {
@@ -49,4 +76,10 @@ export async function rememberHeard(files: Files, folder: string, heard: Memory[
 
 export async function rememberAdmission(files: Files, folder: string, admission: Uint8Array): Promise<void> {
   await files.write(`${folder}/${ADMISSION_FILE}`, `${toBase64(admission)}\n`, { mode: 0o600 });
+}
+
+/** Mode 0600: a map names every device and where it was last reachable. */
+async function writeMap(files: Files, folder: string, atlas: Atlas): Promise<void> {
+  const text = atlas.file();
+  if (text !== undefined) await files.write(`${folder}/${DEVICE_FILES.map}`, text, { mode: 0o600 });
 }

@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { tryJson } from "../kit/json.js";
+import type { LocalResolver } from "../netconf/clientdns.js";
 import {
   type HostNet,
   type ObservedHostNet,
@@ -14,7 +15,8 @@ import type { Exec } from "../sys/exec.js";
 import type { Files } from "../sys/files.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { NetworkMap } from "../wire/map.js";
-import { type Choice, exitOf, exitResolver, FWMARK, tunnelRoutes } from "./desired.js";
+import { type Choice, FWMARK, tunnelRoutes } from "./desired.js";
+import { setFilter } from "./filter.js";
 
 /** Makes the machine's routes, rules and DNS match, and gives them back. */
 export type NetworkParts = {
@@ -33,6 +35,7 @@ export async function setNetwork(
   config: AgentConfig,
   map: NetworkMap,
   choice: Choice,
+  resolver: LocalResolver | undefined,
 ): Promise<void> {
   await reach(parts, config.interface, {
     device: config.interface,
@@ -43,13 +46,14 @@ export async function setNetwork(
     fwmark: FWMARK,
     uid: parts.uid,
     escapes: [],
-    resolver: exitResolver(exitOf(map, choice)),
+    resolver,
   });
 }
 
 /** Everything of ours is gone afterwards; safe to repeat. */
 export async function clearNetwork(parts: NetworkParts, config: Pick<AgentConfig, "interface">): Promise<void> {
   await reach(parts, config.interface, undefined);
+  await setFilter(parts.exec, config.interface, undefined);
   await parts.files.remove(`${parts.folders.var}/${PREVIOUS_FILE}`);
 }
 

@@ -93,6 +93,7 @@ export class Paths {
     // A data plane without probes has nothing to search with.
     const searched = this.#backend?.probes === undefined ? [] : peers.filter(hasDiscoveryKey).slice(0, PATHS_MAX);
     this.#gate.setPeers(searched.map(({ publicKey, discoveryKey }) => ({ peer: publicKey, discoveryKey })));
+    this.#rekey(searched);
     const keys = new Set(searched.map(({ publicKey }) => publicKey));
     for (const [key, path] of this.#byKey)
       if (!keys.has(key)) {
@@ -108,6 +109,19 @@ export class Paths {
       await opened;
     });
     await Promise.all(opening);
+  }
+
+  /** A peer with a new WireGuard key is where it was: its path is kept. */
+  #rekey(peers: readonly MapPeer[]): void {
+    const unmet = peers.filter(({ publicKey }) => !this.#byKey.has(publicKey));
+    if (unmet.length === 0 || this.#byKey.size === 0) return;
+    const known = new Map([...this.#byKey.values()].map((path) => [path.peer.id, path]));
+    for (const { id, publicKey, discoveryKey } of unmet) {
+      const path = known.get(id);
+      if (path === undefined || path.peer.discoveryKey !== discoveryKey) continue;
+      this.#byKey.delete(path.peer.publicKey);
+      this.#byKey.set(publicKey, path);
+    }
   }
 
   /** A relay can be used, or not any more. */

@@ -1,3 +1,4 @@
+import { toHex } from "../kit/bytes.js";
 import type { KeyPair } from "../kit/crypto.js";
 import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
 import { type Ip, tryIp } from "../kit/ip.js";
@@ -91,7 +92,13 @@ export class Relays {
   /** A new admission, or one from the disk that may still be good. */
   admit(admission: Uint8Array): void {
     if (admission.length !== ADMISSION_BYTES) return;
+    const before = this.#admission;
     this.#admission = admission;
+    // A relay knows a connection by one WireGuard key: after another one it is begun anew.
+    if (before !== undefined && wireguardKeyOf(before) !== wireguardKeyOf(admission)) {
+      this.moved();
+      return;
+    }
     for (const { client } of this.#lines.values()) client.admitted();
     this.#events.onChange();
   }
@@ -225,6 +232,9 @@ export class Relays {
     return token !== undefined && expiryOf(token) > this.#parts.clock.wall() ? token : undefined;
   }
 }
+
+/** At byte 42 (wire/admission.ts). */
+const wireguardKeyOf = (token: Uint8Array): string => toHex(token.subarray(42, 74));
 
 /** Seconds since the epoch at byte 6 (wire/admission.ts). */
 function expiryOf(token: Uint8Array): Millis {

@@ -42,6 +42,8 @@ export function describeStatus(
     listenPort: state?.listenPort ?? config.listenPort,
     ...(held === undefined ? {} : { mtu: traversal?.fitted(held.map).mtu ?? held.map.mtu }),
     ...(state?.unsent === undefined ? {} : { unsent: state.unsent }),
+    ...(held?.map.self.waiting === undefined ? {} : { waiting: held.map.self.waiting }),
+    ...(held?.map.self.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: held.map.self.keyExpiresAtMs }),
     coordinator: {
       connected: line.connected,
       ...(line.url === undefined ? {} : { url: line.url }),
@@ -49,6 +51,8 @@ export function describeStatus(
       ...(line.refusal === undefined ? {} : { refusal: line.refusal }),
       ...(held === undefined ? {} : { mapAgeMs: held.ageMs, mapSeq: held.map.seq }),
     },
+    ...(held?.map.self.waiting === undefined ? {} : { waiting: held.map.self.waiting }),
+    ...(held?.map.self.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: held.map.self.keyExpiresAtMs }),
     ...describeExit(held?.map, choice, peerStates),
     peers: (held?.map.peers ?? []).map((peer) => {
       const seen = peerStates.get(peer.publicKey);

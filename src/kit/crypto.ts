@@ -42,7 +42,18 @@ export function dh(privateKey: Uint8Array, publicKey: Uint8Array): Uint8Array | 
 const JWK_X25519 = { kty: "OKP", crv: "X25519" } as const;
 
 function importPrivate(privateKey: Uint8Array): KeyObject {
-  return createPrivateKey({ key: { ...JWK_X25519, d: toBase64Url(privateKey), x: "" }, format: "jwk" });
+  return (
+    kept.get(privateKey) ??
+    createPrivateKey({ key: { ...JWK_X25519, d: toBase64Url(privateKey), x: "" }, format: "jwk" })
+  );
+}
+
+// Only of keys that outlive their use anyway: an ephemeral one's array is wiped, and nothing else may remember it.
+const kept = new WeakMap<Uint8Array, KeyObject>();
+
+/** Keeps the imported form of a private key that is used again and again, for as long as its array lives. */
+export function keepImported(privateKey: Uint8Array): void {
+  kept.set(privateKey, importPrivate(privateKey));
 }
 
 function importPublic(publicKey: Uint8Array): KeyObject {
@@ -196,5 +207,12 @@ export function ed25519PublicKeyOf(seed: Uint8Array): Uint8Array {
 }
 
 function importSigner(seed: Uint8Array): KeyObject {
-  return createPrivateKey({ key: { ...JWK_ED25519, d: toBase64Url(seed), x: "" }, format: "jwk" });
+  const known = signers.get(seed);
+  if (known !== undefined) return known;
+  const made = createPrivateKey({ key: { ...JWK_ED25519, d: toBase64Url(seed), x: "" }, format: "jwk" });
+  signers.set(seed, made);
+  return made;
 }
+
+// A signer's seed lives as long as the process, and signs at every admission and seal.
+const signers = new WeakMap<Uint8Array, KeyObject>();

@@ -12,8 +12,6 @@ import { routingRules, ruleArguments, type WantRules } from "./hostrules.js";
 export type HostNet = WantRules & {
   readonly device: string;
   readonly mtu: number;
-  /** Ours, as /32 and /128. */
-  readonly addresses: readonly Ip[];
   /** Into the device; 0.0.0.0/0 and ::/0 are added while `everything`, so that no family leaks past an exit. */
   readonly routes: readonly Cidr[];
 };
@@ -138,15 +136,17 @@ function planRules(wanted: readonly string[], observed: ObservedHostNet, family:
 }
 
 function wantedDns(want: HostNet): DnsRedirect | undefined {
-  if (!want.everything || want.resolver === undefined) return undefined;
-  return { device: want.device, resolver: want.resolver, uid: want.uid };
+  const { device, uid, everything, resolver } = want;
+  // Its own look-ups could not be told from the others'.
+  if (resolver === undefined || uid === undefined) return undefined;
+  return everything || resolver.asked.length > 0 ? { device, uid, everything, resolver } : undefined;
 }
 
 function planDns(want: DnsRedirect | undefined, { dns }: ObservedHostNet): Step[] {
   if (want === undefined)
-    return dns === undefined ? [] : [step("no exit is used", "nft", "delete", "table", "inet", DNS_TABLE)];
+    return dns === undefined ? [] : [step("no look-up is for us", "nft", "delete", "table", "inet", DNS_TABLE)];
   if (dns?.mark === dnsMark(want) && dns.rules === dnsRuleCount(want)) return [];
-  return [{ argv: ["nft", "-f", "-"], input: renderDnsRedirect(want), why: "DNS goes through the exit too" }];
+  return [{ argv: ["nft", "-f", "-"], input: renderDnsRedirect(want), why: "look-ups are answered by the agent" }];
 }
 
 /** A device's filter is the greater of its own and `all`: answers from an exit come in where they would not go out. */

@@ -3,7 +3,7 @@ import { type Family, tryCidr } from "../kit/ip.js";
 import { tryJson } from "../kit/json.js";
 import { DNS_TABLE, readDnsTable } from "./clientdns.js";
 import { type ObservedHostNet, type Previous, ROUTING_TABLE } from "./hostnet.js";
-import { PREFERENCES, UDP } from "./hostrules.js";
+import { PREFERENCES, TCP, UDP } from "./hostrules.js";
 
 /** The commands whose output says what the network of a machine is, and the reading of it. */
 const OBSERVATIONS = ["addresses", "rules4", "rules6", "routes4", "routes6", "dns", "rpFilter", "ip6Off"] as const;
@@ -30,6 +30,8 @@ const RULES = z.array(
   z.object({
     priority: z.number().default(0),
     fwmark: z.string().optional(),
+    src: z.string().optional(),
+    srclen: z.number().optional(),
     dst: z.string().optional(),
     dstlen: z.number().optional(),
     uid_start: z.number().optional(),
@@ -85,7 +87,9 @@ function readRules(output: Output): string[] {
       [
         `pref ${rule.priority}`,
         rule.fwmark === undefined ? undefined : `fwmark ${rule.fwmark}`,
-        rule.dst === undefined ? undefined : `to ${rule.dst}/${rule.dstlen ?? (rule.dst.includes(":") ? 128 : 32)}`,
+        // A rule for every source says "all".
+        rule.src === undefined || rule.src === "all" ? undefined : `from ${withLength(rule.src, rule.srclen)}`,
+        rule.dst === undefined ? undefined : `to ${withLength(rule.dst, rule.dstlen)}`,
         rule.uid_start === undefined ? undefined : `uidrange ${rule.uid_start}-${rule.uid_end ?? rule.uid_start}`,
         rule.ipproto === undefined ? undefined : `ipproto ${protocolNumber(rule.ipproto)}`,
         rule.dport === undefined ? undefined : `dport ${rule.dport}`,
@@ -97,8 +101,12 @@ function readRules(output: Output): string[] {
     );
 }
 
+const withLength = (address: string, length: number | undefined): string =>
+  `${address}/${length ?? (address.includes(":") ? 128 : 32)}`;
+
+const PROTOCOLS: Readonly<Record<string, number>> = { udp: UDP, tcp: TCP };
 /** `ip` prints the name where /etc/protocols tells it one, else "ipproto-17". */
-const protocolNumber = (text: string): string => (text === "udp" ? `${UDP}` : text.replace(/^ipproto-/, ""));
+const protocolNumber = (text: string): string => `${PROTOCOLS[text] ?? text.replace(/^ipproto-/, "")}`;
 
 function readRoutes(output: Output, family: Family): { to: string; dev: string | undefined }[] {
   return parsed(ROUTES, output).map(({ dst, dev }) => {

@@ -1,4 +1,15 @@
-import { type Cidr, cidrAddress, cidrLength, type Family, familyOf, hostCidr, type Ip, parseCidr } from "../kit/ip.js";
+import {
+  bitsOf,
+  type Cidr,
+  cidrAddress,
+  cidrLength,
+  type Family,
+  familyOf,
+  hostCidr,
+  type Ip,
+  parseCidr,
+} from "../kit/ip.js";
+import type { LocalResolver } from "./clientdns.js";
 
 /** The routing rules of a device: who looks up which table, in order. */
 export type Rule =
@@ -9,8 +20,9 @@ export type Selector =
   | { readonly kind: "all" }
   | { readonly kind: "mark"; readonly mark: number }
   | { readonly kind: "to"; readonly network: Cidr }
+  | { readonly kind: "from"; readonly ip: Ip }
   | { readonly kind: "user"; readonly uid: number }
-  | { readonly kind: "dns" };
+  | { readonly kind: "dns"; readonly protocol: number };
 
 /** What decides which packets go where. */
 export type WantRules = {
@@ -22,8 +34,10 @@ export type WantRules = {
   readonly uid: number | undefined;
   /** Addresses reached directly, for where neither mark nor user can be had. */
   readonly escapes: readonly Ip[];
-  /** Where all DNS goes while an exit is used. */
-  readonly resolver: Ip | undefined;
+  /** Ours in the tunnel. */
+  readonly addresses: readonly Ip[];
+  /** Where look-ups are answered. */
+  readonly resolver: LocalResolver | undefined;
   /** Networks that stay direct while an exit is used, such as the LAN this machine is on. */
   readonly direct?: readonly Cidr[];
 };
@@ -33,16 +47,13 @@ export const PREFERENCES = { first: 5300, last: 5399 } as const;
 
 /** RFC 790. */
 export const UDP = 17;
+export const TCP = 6;
 const OURS = "5182";
 const ALL: Selector = { kind: "all" };
 const LINK_LOCAL = parseCidr("fe80::/10");
 
 export function routingRules(want: WantRules, family: Family): Rule[] {
-  const closed = (preference: number, uid: number): Rule => ({
-    preference,
-    of: { kind: "user", uid },
-    table: "unreachable",
-  });
+  const closed = (preference: number, of: Selector): Rule => ({ preference, of, table: "unreachable" });
   const main = (preference: number, of: Selector): Rule => ({ preference, of, table: "main" });
   const outside: Rule[] = [
     // The tunnel's own datagrams, even to a peer whose address is in a mesh range.
@@ -57,12 +68,20 @@ export function routingRules(want: WantRules, family: Family): Rule[] {
     ...outside,
     mesh,
     ...direct.map((network) => main(5335, toNetwork(network))),
+    // A socket bound to our address in the tunnel is for the tunnel, also the agent's: its look-ups through the exit.
+    ...want.addresses
+      .filter((ip) => familyOf(ip) === family)
+      .map((ip): Selector => ({ kind: "from", ip }))
+      .flatMap((of): Rule[] => [{ preference: 5337, of, table: OURS }, closed(5338, of)]),
     // Never into the tunnel that it keeps up, also while the main table has no way out for a moment.
-    ...(want.uid === undefined ? [] : [main(5340, { kind: "user", uid: want.uid }), closed(5341, want.uid)]),
+    ...(want.uid === undefined ? [] : [{ kind: "user", uid: want.uid } as const]).flatMap((of) => [
+      main(5340, of),
+      closed(5341, of),
+    ]),
     { preference: 5350, of: ALL, table: OURS },
     // A stub resolver that ties its sockets to a device finds no route in our table. It may look at the main one:
     // nftables redirects the query before it leaves.
-    ...(want.resolver === undefined ? [] : [main(5355, { kind: "dns" })]),
+    ...(want.resolver === undefined ? [] : [UDP, TCP]).map((protocol) => main(5355, { kind: "dns", protocol })),
     // The kernel looks here for the way to a next hop when the main table's default route is set anew, as it is when
     // the machine changes networks: the gateway of the new one must be found. No default route is.
     { preference: 5358, of: ALL, table: "main", withoutDefaults: true },
@@ -87,11 +106,13 @@ function selectorArguments(of: Selector): string {
       return `fwmark 0x${of.mark.toString(16)}`;
     case "to":
       return `to ${cidrAddress(of.network)}/${cidrLength(of.network)}`;
+    case "from":
+      return `from ${of.ip}/${bitsOf(familyOf(of.ip))}`;
     case "user":
       return `uidrange ${of.uid}-${of.uid}`;
     case "dns":
       // By number: names are looked up in /etc/protocols, which a small system does not have.
-      return `ipproto ${UDP} dport 53`;
+      return `ipproto ${of.protocol} dport 53`;
   }
 }
 

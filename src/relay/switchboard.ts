@@ -1,6 +1,12 @@
 import { KEY_BYTES, type Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
-import { ADMISSION_LIFETIME_MAX_MS, type Admission, CLOCK_SKEW_MAX_MS, type Verified } from "../wire/admission.js";
+import {
+  ADMISSION_LIFETIME_MAX_MS,
+  type Admission,
+  CLOCK_SKEW_MAX_MS,
+  stayOf,
+  type Verified,
+} from "../wire/admission.js";
 import {
   decodeDialBack,
   encodeFrame,
@@ -80,7 +86,7 @@ export class Switchboard {
         this.counters.dropped[kind] += frames;
       },
     });
-    const expiresAt = now + admission.expiresAt - wall;
+    const expiresAt = now + stayOf(admission, wall);
     const member = new Member({ admission, network, port, outbox, place, limits: this.#limits, expiresAt }, now);
     this.#directory.add(member);
     this.counters.logins++;
@@ -101,7 +107,7 @@ export class Switchboard {
     if (!same) return "admission-of-another";
     if (admission.issuedAt < member.issuedAt) return undefined; // an older one than it has changes nothing
     member.issuedAt = admission.issuedAt;
-    member.expiresAt = now + admission.expiresAt - wall;
+    member.expiresAt = now + stayOf(admission, wall);
     return undefined;
   }
 

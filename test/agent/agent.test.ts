@@ -96,6 +96,38 @@ test("use none gives everything but the network's own ranges back", async () => 
   await agent.stop();
 });
 
+test("how look-ups go is told in status and kept across a restart, until an exit is chosen anew", async () => {
+  const world = new World();
+  world.disk.set("/etc/resolv.conf", "nameserver 203.0.113.53\n");
+  const first = await world.start();
+  assert.equal((await first.status()).dns, undefined, "without names and without an exit they are left alone");
+  assert.equal(world.machine.dns, undefined);
+  const answer = await first.ask({ do: "use", exit: "home", dns: "mine-via-exit" });
+  const mine = { choice: "mine-via-exit", servers: ["203.0.113.53"], way: "tunnel" };
+  assert.deepEqual((answer as { value: { dns: unknown } }).value.dns, mine);
+  await first.stop();
+  assert.equal(world.machine.dns, undefined);
+  const second = await world.start();
+  assert.deepEqual((await second.status()).dns, mine);
+  assert.deepEqual((await second.use("home")).dns, { choice: "exit", servers: ["100.64.0.1"], way: "tunnel" });
+  await second.stop();
+});
+
+test("with names in the map look-ups of the machine's resolvers are answered, also when those become others", async () => {
+  const world = new World();
+  world.coordinator.map = { ...MAP, names: { domain: "home.example", records: [], split: [], resolvers: [] } };
+  world.disk.set("/etc/resolv.conf", "nameserver 192.168.7.1\n");
+  const agent = await world.start();
+  assert.match(world.machine.dns ?? "", /daddr \{ 192\.168\.7\.1 \}/);
+  world.disk.set("/etc/resolv.conf", "nameserver 10.9.9.1\n");
+  await world.clock.advance(2 * LOOK_INTERVAL_MS);
+  assert.match(world.machine.dns ?? "", /daddr \{ 10\.9\.9\.1 \}/);
+  const { dns } = await agent.status();
+  assert.deepEqual(dns, { domain: "home.example", servers: ["10.9.9.1"], way: "direct" });
+  await agent.stop();
+  assert.equal(world.machine.dns, undefined);
+});
+
 test("a request that the agent does not know is answered with a failure", async () => {
   const world = new World();
   const agent = await world.start();

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { Agent, type AgentParts } from "../../src/agent/agent.js";
+import { Agent } from "../../src/agent/agent.js";
+import type { AgentParts } from "../../src/agent/agentparts.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import { formatEndpoint } from "../../src/kit/endpoint.js";
@@ -95,6 +96,7 @@ export class World {
       },
       probeKernel: async () => this.kernel,
       uid: 995,
+      nameService: { serve: async () => ({ port: 5_300, close: async () => undefined }), ask: async () => undefined },
       version: "test",
       folders: { var: "/var" },
       ready: () => this.ready++,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { exitOf, exitResolver, tunnelRoutes, wantInterface } from "../../src/agent/desired.js";
+import { exitOf, tunnelRoutes, wantInterface } from "../../src/agent/desired.js";
 import { keyOf } from "../../src/kit/key.js";
 import { agentConfig } from "../../src/wire/agentconfig.js";
 import { networkMap } from "../../src/wire/map.js";
@@ -61,9 +61,4 @@ test("without an exit only the network's own ranges are routed", () => {
 
 test("a device without default routes is no exit, whatever it is called", () => {
   assert.equal(exitOf(map, { exit: "nas" }), undefined);
-});
-
-test("look-ups go to a resolver of a family that the exit carries", () => {
-  assert.equal(exitResolver(exitOf(map, { exit: "home" })), "198.18.77.1");
-  assert.equal(exitResolver(exitOf(map, { exit: "cabin" })), undefined);
 });

@@ -5,13 +5,19 @@ import type { Exec } from "../../src/sys/exec.js";
 import type { Files } from "../../src/sys/files.js";
 import type { Backend, InterfaceState, PeerState, Probes, WantInterface } from "../../src/wireguard/interface.js";
 
-/** A Linux machine as far as an agent changes it: one device, its addresses, our rules, routes and nftables table. */
+/** A Linux machine as far as an agent changes it: one device, its addresses, our rules, routes and nftables tables. */
 export class ModelMachine {
   link: { up: boolean; mtu: number } | undefined;
   readonly addresses = new Set<string>();
   readonly rules: Record<Family, Set<string>> = { 4: new Set(), 6: new Set() };
   readonly routes: Record<Family, Map<string, string>> = { 4: new Map(), 6: new Map() };
-  dns: string | undefined;
+  /** nftables tables of the inet family, as text. */
+  readonly tables = new Map<string, string>();
+  /** The table that redirects DNS. */
+  get dns(): string | undefined {
+    return this.tables.get("exitnode_client");
+  }
+
   /** Looks at every command before it is run: what it throws is what comes of it, what it awaits holds it up. */
   before: (argv: readonly string[]) => void | Promise<void> = () => undefined;
 
@@ -27,7 +33,7 @@ export class ModelMachine {
   traces(): string[] {
     const families: Family[] = [4, 6];
     const routing = families.flatMap((family) => [...this.rules[family], ...this.routes[family].keys()]);
-    return [...routing, ...this.addresses, ...(this.dns === undefined ? [] : ["dns"])];
+    return [...routing, ...this.addresses, ...this.tables.keys()];
   }
 
   #run(argv: string[], input: string): string | undefined {
@@ -47,8 +53,11 @@ export class ModelMachine {
   }
 
   #nft(line: string, input: string): string | undefined {
-    if (line.startsWith("nft list")) return this.dns;
-    this.dns = line === "nft -f -" ? input.slice(input.lastIndexOf("table inet")) : undefined;
+    const name = /table inet (\S+)/.exec(line === "nft -f -" ? input : line)?.[1] ?? "";
+    if (line.startsWith("nft list")) return this.tables.get(name);
+    const text = input.slice(input.lastIndexOf("table inet"));
+    if (text.includes("{")) this.tables.set(name, text);
+    else this.tables.delete(name);
     return "";
   }
 
@@ -82,10 +91,13 @@ function ruleJson(rule: string): Record<string, unknown> {
     words.includes(word) ? words[words.indexOf(word) + 1] : undefined;
   const number = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text));
   const [uid] = after("uidrange")?.split("-") ?? [];
+  const [src, srclen] = after("from")?.split("/") ?? ["all"];
   const [dst, dstlen] = after("to")?.split("/") ?? [];
   return {
     priority: number(after("pref")),
     fwmark: after("fwmark"),
+    src,
+    srclen: number(srclen),
     dst,
     dstlen: number(dstlen),
     uid_start: number(uid),

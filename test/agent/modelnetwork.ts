@@ -73,7 +73,9 @@ export class ModelNetwork {
 
   #meet(hello: Extract<ToCoordinator, { type: "hello" }>, machineKey: Key, say: (message: ToDevice) => void): Member {
     const { publicKey, name, report } = hello;
-    const known = this.#members.get(publicKey);
+    const known = [...this.#members.values()].find((one) => one.machineKey === machineKey);
+    // A machine with another WireGuard key is who it was.
+    if (known !== undefined) this.#members.delete(known.publicKey);
     const number = known?.number ?? this.#members.size + 1;
     const member: Member = { name, publicKey, machineKey, number, id: `d${number}`, report, say };
     this.#members.set(publicKey, member);

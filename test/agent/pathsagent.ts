@@ -11,6 +11,7 @@ import { localExec } from "../../src/sys/exec.js";
 import { fetchText } from "../../src/sys/fetchtext.js";
 import { localFiles } from "../../src/sys/files.js";
 import { jsonLog } from "../../src/sys/log.js";
+import { localNameService } from "../../src/sys/nameservice.js";
 import { readNetInfo } from "../../src/sys/netinfo.js";
 import { plainHttp } from "../../src/sys/plainhttp.js";
 import { openProbeSocket } from "../../src/sys/probesocket.js";
@@ -38,6 +39,7 @@ const agent = new Agent(
     dial: dialWebSocket,
     fetchText,
     netInfo: readNetInfo,
+    nameService: localNameService,
     dialRelay: dialStream,
     lookUp,
     openSocket: openDatagramSocket,

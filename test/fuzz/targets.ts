@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { PLACES, type Place, parseTraceroute, placeHops } from "../../src/agent/hops.js";
 import { parseDump } from "../../src/agent/kernelwireguard.js";
+import { emptyReply, isReplyTo, RCODE, readQuery } from "../../src/agent/names/message.js";
 import { configSchema, parseCredentials, parseFile } from "../../src/cli/config.js";
-import { toHex, utf8 } from "../../src/kit/bytes.js";
+import { fromHex, toHex, utf8 } from "../../src/kit/bytes.js";
 import { hash, keyPairOf } from "../../src/kit/crypto.js";
 import { tryEndpoint } from "../../src/kit/endpoint.js";
 import { Failure } from "../../src/kit/failure.js";
@@ -11,6 +12,7 @@ import { tryJson } from "../../src/kit/json.js";
 import { keyOf } from "../../src/kit/key.js";
 import { encodeRelease, parseLeases } from "../../src/lab/lease.js";
 import { type Observation, observeHostNet, readHostNet } from "../../src/netconf/hostnetobserve.js";
+import { readResolvers } from "../../src/netconf/resolvconf.js";
 import { hostKeyIn } from "../../src/provision/hostkey.js";
 import { readIdentity, writeIdentity } from "../../src/provision/identity.js";
 import { parseUpid, upidParts } from "../../src/pve/upid.js";
@@ -179,6 +181,11 @@ const hostNet = text("what ip, nft and sysctl print", [outputsAre(0), outputsAre
   readHostNet("exn0", outputs, {});
 });
 
+/** The A of laptop.home.example, with EDNS. */
+const DNS_QUESTION =
+  fromHex("000701000001000000000001066c6170746f7004686f6d65076578616d706c65000001000100002904d0000000000000") ??
+  new Uint8Array();
+
 const AGENT_YAML = `name: laptop
 role: device
 coordinator: { urls: ["https://a.b"], publicKey: ${publicKey} }
@@ -250,6 +257,15 @@ export function targets(): readonly Target[] {
       for (const lease of parseLeases(input)) assert.ok(encodeRelease(lease, "198.18.77.1" as Ip).length > 240);
     }),
     hostNet,
+    bytes("DNS question", [DNS_QUESTION], (input) => {
+      const query = readQuery(input);
+      assert.ok(query === undefined || (query.name.length <= 255 && query.udpBytes >= 512));
+      assert.ok(query === undefined || isReplyTo(input, emptyReply(input, RCODE.serverFailure)));
+      isReplyTo(DNS_QUESTION, input);
+    }),
+    text("resolv.conf", ["nameserver 192.168.7.1\nnameserver ::1\nsearch lan\n"], (input) => {
+      for (const ip of readResolvers(input)) assert.equal(tryIp(ip), ip);
+    }),
     text(
       "wg show dump",
       [DUMP],

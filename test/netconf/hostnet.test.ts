@@ -16,7 +16,7 @@ const mesh: HostNet = {
   escapes: [],
   resolver: undefined,
 };
-const exit: HostNet = { ...mesh, everything: true, resolver: parseIp("100.64.0.1") };
+const exit: HostNet = { ...mesh, everything: true, resolver: { port: 41_000, asked: [] } };
 
 const bare: ObservedHostNet = {
   device: "exn0",
@@ -62,19 +62,25 @@ ip -4 rule add pref 5310 fwmark 0x450000 lookup main
 ip -4 rule add pref 5315 to 203.0.113.5/32 lookup main
 ip -4 rule add pref 5330 lookup 5182 suppress_prefixlength 0
 ip -4 rule add pref 5335 to 192.168.1.0/24 lookup main
+ip -4 rule add pref 5337 from 100.64.0.7/32 lookup 5182
+ip -4 rule add pref 5338 from 100.64.0.7/32 unreachable
 ip -4 rule add pref 5340 uidrange 988-988 lookup main
 ip -4 rule add pref 5341 uidrange 988-988 unreachable
 ip -4 rule add pref 5350 lookup 5182
 ip -4 rule add pref 5355 ipproto 17 dport 53 lookup main
+ip -4 rule add pref 5355 ipproto 6 dport 53 lookup main
 ip -4 rule add pref 5358 lookup main suppress_prefixlength 0
 ip -4 rule add pref 5360 unreachable
 ip -6 rule add pref 5310 fwmark 0x450000 lookup main
 ip -6 rule add pref 5330 lookup 5182 suppress_prefixlength 0
 ip -6 rule add pref 5335 to fe80::/10 lookup main
+ip -6 rule add pref 5337 from fd7e:1::7/128 lookup 5182
+ip -6 rule add pref 5338 from fd7e:1::7/128 unreachable
 ip -6 rule add pref 5340 uidrange 988-988 lookup main
 ip -6 rule add pref 5341 uidrange 988-988 unreachable
 ip -6 rule add pref 5350 lookup 5182
 ip -6 rule add pref 5355 ipproto 17 dport 53 lookup main
+ip -6 rule add pref 5355 ipproto 6 dport 53 lookup main
 ip -6 rule add pref 5358 lookup main suppress_prefixlength 0
 ip -6 rule add pref 5360 unreachable`,
   );
@@ -149,34 +155,44 @@ test("a reverse path filter that is off or loose is let be", () => {
   }
 });
 
-test("the DNS table redirects the resolver's family, refuses the other, and spares loopback and the agent", () => {
+const redirect = {
+  device: "exn0",
+  uid: 988,
+  resolver: { port: 41_000, asked: ["192.168.7.1", "fd7e::1"].map(parseIp) },
+};
+
+test("while an exit is used every look-up is redirected, and one beside the tunnel is dropped", () => {
   assert.equal(
-    renderDnsRedirect({ device: "exn0", resolver: parseIp("100.64.0.1"), uid: 988 }),
+    renderDnsRedirect({ ...redirect, everything: true }),
     `table inet exitnode_client
 delete table inet exitnode_client
 table inet exitnode_client {
-  comment "rules 2: dns to 100.64.0.1 by exn0, except user 988"
+  comment "rules 3: dns of all to port 41000, beside exn0 only user 988"
   chain dns_redirect {
     type nat hook output priority -100; policy accept;
     oifname "lo" accept
     meta skuid 988 accept
-    meta nfproto ipv4 meta l4proto { 6, 17 } th dport 53 dnat ip to 100.64.0.1
+    meta l4proto { 6, 17 } th dport 53 redirect to :41000
   }
-  chain dns_source {
-    type nat hook postrouting priority 100; policy accept;
-    oifname "exn0" ct status dnat meta l4proto { 6, 17 } th dport 53 masquerade
-  }
-  chain dns_refuse {
-    type filter hook output priority 0; policy accept;
-    meta nfproto != ipv6 accept
-    oifname "lo" accept
+  chain dns_hold {
+    type filter hook postrouting priority 0; policy accept;
+    oifname { "lo", "exn0" } accept
     meta skuid 988 accept
-    udp dport 53 reject with icmpx port-unreachable
-    tcp dport 53 reject with tcp reset
+    meta l4proto { 6, 17 } ct original proto-dst 53 drop
+    meta l4proto { 6, 17 } th dport 53 drop
   }
 }
 `,
   );
+});
+
+test("without an exit only what is asked of the machine's own resolvers is redirected, and nothing is dropped", () => {
+  const table = renderDnsRedirect({ ...redirect, everything: false });
+  assert.match(table, /ip daddr \{ 192\.168\.7\.1 \} meta l4proto \{ 6, 17 \} th dport 53 redirect to :41000/);
+  assert.match(table, /ip6 daddr \{ fd7e::1 \} meta l4proto/);
+  assert.doesNotMatch(table, /drop|dport 53 redirect to :41000\n.*dport 53 redirect to :41000\n.*dport 53/);
+  const unknown = planHostNet({ ...mesh, resolver: { port: 41_000, asked: [] } }, bare);
+  assert.doesNotMatch(lines(unknown), /nft/, "of resolvers that are not known nothing can be told");
 });
 
 test("output that is no JSON, and commands that fail, are read as nothing there", () => {

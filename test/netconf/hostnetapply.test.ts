@@ -21,6 +21,8 @@ const EXIT = "exn-en-exit";
 const DEVICE = "exn0";
 const UID = 12_345;
 const DNS_ANSWER = "192.0.2.53";
+/** Where the agent would answer look-ups, on loopback. */
+const PORT = 5_399;
 
 const inside = (place: string, ...argv: string[]): Promise<Ran> =>
   localExec.run(["ip", "netns", "exec", place, ...argv]);
@@ -60,10 +62,11 @@ before(async () => {
   // A tunnel has no neighbours to ask for: here the exit answers for every address.
   await must(EXIT, "tee /proc/sys/net/ipv4/conf/tunnel/proxy_arp", "1\n");
   await must(EXIT, "ip route add default dev lo");
-  await must(
-    EXIT,
-    `dnsmasq --no-hosts --no-resolv --listen-address=100.64.0.1 --bind-interfaces --address=/#/${DNS_ANSWER}`,
-  );
+  const dnsmasq = "dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --bind-interfaces";
+  await must(HOST, `${dnsmasq} --listen-address=127.0.0.1,::1 --port=${PORT} --address=/#/${DNS_ANSWER}`);
+  // A stub resolver that ties its questions to the LAN's device, as some do for the resolvers that they had from there.
+  await must(HOST, `${dnsmasq} --listen-address=127.0.0.53 --port=53 --server=203.0.113.10@eth0`);
+  await must(ROUTER, "nft -f -", COUNTER);
 });
 after(removePlaces);
 
@@ -78,7 +81,7 @@ const mesh: HostNet = {
   escapes: [],
   resolver: undefined,
 };
-const exit: HostNet = { ...mesh, everything: true, resolver: parseIp("100.64.0.1") };
+const exit: HostNet = { ...mesh, everything: true, resolver: { port: PORT, asked: [] } };
 let previous: Previous = {};
 
 async function observe(): Promise<ObservedHostNet> {
@@ -114,6 +117,14 @@ const pings = async (to: string, ...options: string[]): Promise<boolean> =>
 const deviceTo = async (...argv: string[]): Promise<string> =>
   / dev (\S+)/.exec((await inside(HOST, "ip", "route", "get", ...argv)).stdout)?.[1] ?? "none";
 
+/** Anything that comes from the host in UDP or TCP: none of it but look-ups is sent while it is read. */
+const COUNTER = `table inet exn_en { chain seen { type filter hook prerouting priority 0; policy accept;
+  iifname "lan" meta l4proto { 6, 17 } counter;
+}; }`;
+/** Look-ups that reached the LAN's router. */
+const lookupsBeside = async (): Promise<number> =>
+  Number(/packets (\d+)/.exec(await must(ROUTER, "nft list table inet exn_en"))?.[1] ?? -1);
+
 const LOOKUP = (server: string): string => `
 const resolver = new (require("node:dns").Resolver)({ timeout: 1000, tries: 1 });
 resolver.setServers(["${server}"]);
@@ -135,9 +146,23 @@ test("an exit takes everything but marked packets and the agent's user, and undo
   assert.equal(await deviceTo("198.51.100.1", "uid", "1"), DEVICE);
   assert.equal(await deviceTo("2001:db8::1"), DEVICE, "IPv6 does not pass beside the exit");
   assert.equal(await deviceTo("100.64.0.9", "uid", `${UID}`), DEVICE, "the agent's user reaches the mesh");
-  assert.equal(await lookup("203.0.113.10"), DNS_ANSWER, "DNS asked of anyone is answered by the exit's resolver");
-  assert.equal(await lookup("[2001:db8::53]"), "ECONNREFUSED", "DNS over IPv6 is refused at once");
+  assert.equal(await lookup("203.0.113.10"), DNS_ANSWER, "look-ups asked of anyone are answered on loopback");
+  assert.equal(await lookup("[2001:db8::53]"), DNS_ANSWER, "over IPv6 too");
+  const beside = await lookupsBeside();
+  assert.equal(await lookup("127.0.0.53"), DNS_ANSWER, "questions tied to the LAN's device come back as well");
+  assert.equal(await lookupsBeside(), beside, "none has left");
 
+  await apply(undefined);
+  assert.equal(await snapshot(), untouched);
+});
+
+test("without an exit only the machine's own resolvers' look-ups are answered on loopback", async () => {
+  const untouched = await snapshot();
+  await apply({ ...mesh, resolver: { port: PORT, asked: [parseIp("203.0.113.10")] } });
+  assert.equal(await lookup("203.0.113.10"), DNS_ANSWER);
+  const before = await lookupsBeside();
+  assert.notEqual(await lookup("192.168.7.1"), DNS_ANSWER, "somebody else is asked as before");
+  assert.notEqual(await lookupsBeside(), before);
   await apply(undefined);
   assert.equal(await snapshot(), untouched);
 });
