@@ -26,7 +26,7 @@ export type Inside = {
   /** What a template that is not ours may lack. */
   readonly stock: Stock;
   readonly joinKeyWaiting: boolean;
-  /** The agent holds a network map: it has been let in. */
+  /** The agent holds a network map, or is about to: it has been let in. */
   readonly joined: boolean;
   readonly agent: AgentStatus | undefined;
   readonly coordinator: CoordinatorStatus | undefined;
@@ -157,7 +157,8 @@ export function parseObservation(text: string): Inside {
     pending: of("pending"),
     stock: parseStock(of("stock")),
     joinKeyWaiting: of("joinkey")[0] === "yes",
-    joined: of("map")[0] === "yes",
+    // The map is on disk some seconds after it came.
+    joined: of("map")[0] === "yes" || (agent.success && agent.data.coordinator.connected),
     agent: agent.success ? agent.data : undefined,
     coordinator: coordinator.success ? coordinator.data : undefined,
   };
