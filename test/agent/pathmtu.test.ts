@@ -32,8 +32,9 @@ for (const dataPlane of ["userspace", "kernel"] as const)
     }
     const ping = (...options: string[]) =>
       laptop.place.exec.run(["ping", "-n", "-q", "-c", "1", "-W", "2", ...options, address]);
+    /** 0 while there is no device yet. */
     const linkMtu = async (agent: PlacedAgent, side: "a" | "b"): Promise<number> =>
-      Number(await must(agent.place, `cat /sys/class/net/exnmt${side}/mtu`));
+      Number(await must(agent.place, `cat /sys/class/net/exnmt${side}/mtu || echo 0`));
     /** Traffic goes on meanwhile: a path that nobody uses is not measured. */
     const both = (mtu: number): Promise<number> =>
       until(
