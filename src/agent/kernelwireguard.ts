@@ -69,6 +69,10 @@ export class KernelWireGuard implements Backend {
     this.#warning = await this.#probes?.follow(port);
   }
 
+  #isFollowDue(): boolean {
+    return Math.abs(this.#clock.wall() - this.#followedAt) >= FOLLOW_EVERY_MS;
+  }
+
   point(publicKey: Key, endpoint: Endpoint): Promise<void> {
     return this.#inTurn(async () => {
       const before = this.#last;
@@ -109,9 +113,11 @@ export class KernelWireGuard implements Backend {
   async state(): Promise<InterfaceState> {
     const state = await this.#observe(this.#name);
     if (state === undefined) throw new Failure("interface-missing", `there is no interface ${this.#name}`);
-    if (Math.abs(this.#clock.wall() - this.#followedAt) >= FOLLOW_EVERY_MS)
+    if (this.#isFollowDue())
       await this.#inTurn(async () => {
-        if (this.#last !== undefined) await this.#follow(state.listenPort);
+        // Looked at anew: what was seen above may be from before a change, and its port is then nobody's.
+        const now = this.#last === undefined || !this.#isFollowDue() ? undefined : await this.#observe(this.#name);
+        if (now !== undefined) await this.#follow(now.listenPort);
       });
     return this.#warning === undefined ? state : { ...state, warnings: [this.#warning] };
   }

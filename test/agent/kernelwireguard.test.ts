@@ -120,7 +120,8 @@ class FakeMachine implements Exec {
     const name = argv.at(-1) ?? "";
     const none = { exitCode: 1, stdout: "", stderr: "Unable to access interface: No such device\n" };
     const done = { exitCode: 0, stdout: "", stderr: "" };
-    if (line.startsWith("wg show")) return this.links.includes(argv[2] ?? "") ? { ...done, stdout: DUMP } : none;
+    const dump = this.configured === 0 ? DUMP.replace("51820", "40000") : DUMP;
+    if (line.startsWith("wg show")) return this.links.includes(argv[2] ?? "") ? { ...done, stdout: dump } : none;
     if (line.startsWith("nft list table")) return none;
     if (line === "nft -f -") {
       this.onTable();
@@ -161,6 +162,20 @@ test("a port of the kernel's choice is kept when something else changes", async 
   assert.equal(machine.config, renderSyncConfig(anyPort));
   await backend.set({ ...anyPort, fwmark: 7 });
   assert.equal(machine.config, renderSyncConfig({ ...want, fwmark: 7 }, new Set([key(2)])));
+});
+
+test("a look that falls into a change does not take probes to the port of before", async () => {
+  const machine = new FakeMachine();
+  machine.links.push("exn0");
+  const ports: number[] = [];
+  const backend = new KernelWireGuard(machine, "exn0", { wall: () => 1_700_000_010_000 }, async (port) => {
+    ports.push(port);
+    return { port, onReceive: undefined, send: () => undefined, close: () => undefined };
+  });
+  const [, state] = await Promise.all([backend.set(want), backend.state()]);
+  assert.equal(state.listenPort, 40_000, "it was seen before the change");
+  assert.deepEqual(ports, [51_821]);
+  await backend.close();
 });
 
 test("the table of probes is there before anything is sent, and again half a minute after somebody took it away", async () => {
