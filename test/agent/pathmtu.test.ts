@@ -34,7 +34,7 @@ for (const dataPlane of ["userspace", "kernel"] as const)
       laptop.place.exec.run(["ping", "-n", "-q", "-c", "1", "-W", "2", ...options, address]);
     /** 0 while there is no device yet. */
     const linkMtu = async (agent: PlacedAgent, side: "a" | "b"): Promise<number> =>
-      Number(await must(agent.place, `cat /sys/class/net/exnmt${side}/mtu || echo 0`));
+      Number((await agent.place.exec.run(["cat", `/sys/class/net/exnmt${side}/mtu`])).stdout);
     /** Traffic goes on meanwhile: a path that nobody uses is not measured. */
     const both = (mtu: number): Promise<number> =>
       until(
