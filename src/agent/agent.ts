@@ -4,26 +4,30 @@ import type { Cidr } from "../kit/ip.js";
 import { KEY_BYTES, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
-import { type AgentRequest, type AgentStatus, type AgentValue, agentRequest } from "../wire/agentsocket.js";
+import type { AgentRequest, AgentStatus, AgentValue } from "../wire/agentsocket.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
 import type { AgentParts } from "./agentparts.js";
+import { answering } from "./answering.js";
 import type { ControlClient } from "./control.js";
-import { type Choice, exitOf, unknownExit, wantInterface } from "./desired.js";
+import { exitOf, wantInterface } from "./desired.js";
 import { candidates } from "./endpoints.js";
+import { Exits } from "./exits/exits.js";
+import { checkWish, type Wish, wishIn } from "./exits/wish.js";
 import { keepFilter, setFilter } from "./filter.js";
 import { Gate } from "./gate.js";
 import { Greeting } from "./greeting.js";
 import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
 import { openControl } from "./line.js";
-import { type Memory, nothing, recall, rememberAdmission, rememberChoice, rememberHeard } from "./memory.js";
+import { type Memory, nothing, recall, rememberAdmission, rememberHeard, rememberWish } from "./memory.js";
 import { Lookups } from "./names/lookups.js";
 import { netcheck } from "./netcheck.js";
 import { clearNetwork, setNetwork } from "./network.js";
 import { ping } from "./pingpeer.js";
 import { Searches } from "./searches.js";
 import { describeStatus, type Line } from "./statusreport.js";
+import { withheld, withReachable } from "./subnets.js";
 import { Traversal } from "./traversal.js";
 import { seenFrom } from "./whoami.js";
 
@@ -40,6 +44,7 @@ export class Agent {
   readonly #config: AgentConfig;
   readonly #stop = new AbortController();
   readonly #searches = new Searches();
+  readonly #exits: Exits;
   readonly #lookups: Lookups;
   readonly #reconcile = latestOnly(() => this.#makeItSo());
   #identity: Identity | undefined;
@@ -58,6 +63,7 @@ export class Agent {
   constructor(parts: AgentParts, config: AgentConfig) {
     this.#parts = parts;
     this.#config = config;
+    this.#exits = new Exits(parts);
     this.#lookups = new Lookups(parts);
   }
 
@@ -69,6 +75,7 @@ export class Agent {
     if (signal.aborted) stop();
     this.#identity = await loadIdentity(files, this.#parts.random, folders.var);
     this.#memory = await recall(files, folders.var);
+    this.#exits.want(this.#memory.wish, this.#memory.map);
     if (this.#memory.altered) log.warn("the map on disk is not as the coordinator sealed it: starting without one");
     this.#greeting = new Greeting(this.#config.role === "exit-node", this.#memory.heard, clock.now());
     this.#backend = await this.#openBackend();
@@ -91,14 +98,8 @@ export class Agent {
   }
 
   /** Answers one request of the local socket. */
-  async answer(value: unknown): Promise<unknown> {
-    const request = agentRequest.safeParse(value);
-    if (!request.success) return failed(new Failure("request-invalid", "the agent does not know that request"));
-    try {
-      return { ok: true, value: (await this.#act(request.data)) ?? null };
-    } catch (error) {
-      return failed(asFailure(error));
-    }
+  answer(value: unknown): Promise<unknown> {
+    return answering(value, (request) => this.#act(request));
   }
 
   async #act(request: AgentRequest): Promise<AgentValue> {
@@ -112,7 +113,7 @@ export class Agent {
       case "whoami":
         return seenFrom(this.#parts.fetchText, this.#whoamiUrls());
       case "use":
-        return this.#use({ exit: request.exit ?? undefined, dns: request.dns });
+        return this.#use(wishIn(request.exit, request.others, request.dns));
       case "canaries":
         return { seen: this.#lookups.canaries(request.name) };
       case "rotate":
@@ -130,27 +131,30 @@ export class Agent {
     throw new Failure("agent-starting", "the agent has just been started", { advice: "exitnode status" });
   }
 
-  async #use(choice: Choice): Promise<AgentStatus> {
-    const { map } = this.#memory;
-    if (choice.exit !== undefined && (map === undefined || exitOf(map, choice) === undefined))
-      throw unknownExit(choice.exit, map);
-    this.#memory.choice = choice;
-    await rememberChoice(this.#parts.files, this.#parts.folders.var, choice);
+  async #use(wish: Wish): Promise<AgentStatus> {
+    checkWish(wish, this.#memory.map);
+    this.#exits.want(wish, this.#memory.map);
+    await rememberWish(this.#parts.files, this.#parts.folders.var, wish, this.#exits.choice);
     await this.#reconcile();
     this.#wakeExit();
     return this.#status();
   }
 
   async #status(): Promise<AgentStatus> {
-    const { map, choice } = this.#memory;
+    const { map } = this.#memory;
+    const { choice } = this.#exits;
     const now = this.#parts.clock.now();
     const held = map === undefined ? undefined : { map, ageMs: now - (this.#mapAt ?? now) };
     const state = await this.#state();
     const kind = this.#backend?.kind ?? "userspace";
-    const warnings = this.#trouble === undefined ? [] : [this.#trouble];
+    const unused = map === undefined ? [] : withheld(map, this.#networks());
+    const warnings = [...(this.#trouble === undefined ? [] : [this.#trouble]), ...unused];
     const paths = this.#traversal;
+    const { version } = this.#parts;
+    const status = describeStatus(this.#config, kind, version, this.#line, held, choice, state, warnings, paths);
     return {
-      ...describeStatus(this.#config, kind, this.#parts.version, this.#line, held, choice, state, warnings, paths),
+      ...status,
+      ...this.#exits.describe(status.exit),
       ...this.#lookups.status,
       ...(this.#identity === undefined ? {} : { publicKey: this.#identity.wireguard.used }),
     };
@@ -216,6 +220,7 @@ export class Agent {
 
   /** The ways first: WireGuard calls as soon as it is told, and whoever carries its call should be there. */
   async #apply(map: NetworkMap): Promise<void> {
+    this.#exits.follow(map);
     await this.#traversal?.setMap(map, this.#config.role === "exit-node" ? this.#greeting.heard : {});
     await this.#reconcile();
     this.#wakeExit();
@@ -224,17 +229,18 @@ export class Agent {
 
   /** The exit in use is looked for whether or not there is traffic yet. */
   #wakeExit(): void {
-    const { map, choice } = this.#memory;
-    const exit = map === undefined ? undefined : exitOf(map, choice);
+    const { map } = this.#memory;
+    const exit = map === undefined ? undefined : exitOf(map, this.#exits.choice);
     if (exit !== undefined) this.#traversal?.paths.wake(exit.publicKey);
   }
 
   async #makeItSo(): Promise<void> {
-    const { map: told, choice } = this.#memory;
+    const { map: told } = this.#memory;
+    const { choice } = this.#exits;
     if (told === undefined || this.#gate === undefined || this.#identity === undefined) return;
     if (this.#stop.signal.aborted) return;
-    const map = this.#traversal?.fitted(told) ?? told;
     const networks = this.#networks();
+    const map = withReachable(this.#traversal?.fitted(told) ?? told, networks);
     const endpointOf = (peer: MapPeer): Endpoint | undefined => {
       const search = (): Endpoint | undefined => this.#searches.pick(peer, this.#candidates(peer, networks));
       return this.#traversal?.endpointOf(peer, search);
@@ -260,10 +266,13 @@ export class Agent {
   async #beat(traversal: Traversal): Promise<void> {
     for (let beat = 1; await this.#pause(BEAT_MS); beat++) {
       const isLook = (beat * BEAT_MS) % LOOK_INTERVAL_MS === 0;
+      if (this.#exits.beat((peer) => traversal.paths.ping(peer))) await this.#try(this.#reconcile());
       const move = traversal.look();
+      if (move === "elsewhere") this.#exits.moved();
       if (move === "elsewhere") this.#control?.moved();
       else if (move === "more") this.#control?.hurry();
-      if (isLook && (this.#trouble !== undefined || (await this.#lookups.moved()))) await this.#try(this.#reconcile());
+      if (move !== "none" || (isLook && (this.#trouble !== undefined || (await this.#lookups.moved()))))
+        await this.#try(this.#reconcile());
       await this.#try(keepFilter(this.#parts.exec, this.#config.interface, this.#memory.map, beat));
       if (!isLook && !traversal.paths.isTalking()) continue;
       const state = await this.#state();
@@ -271,6 +280,7 @@ export class Agent {
       if (state === undefined && isLook && this.#trouble === undefined) await this.#try(this.#reconcile());
       if (state === undefined) continue;
       traversal.observe(state);
+      this.#exits.observe(state);
       this.#wakeExit();
       if (isLook) await this.#look(state, traversal);
     }
@@ -278,13 +288,13 @@ export class Agent {
 
   /** Peers whose endpoint stays silent get their next one, where a handshake is all that can be asked of them. */
   async #look(state: InterfaceState, traversal: Traversal): Promise<void> {
-    const { map, choice } = this.#memory;
+    const { map } = this.#memory;
     if (map === undefined) return;
     const now = this.#parts.clock.now();
     const networks = this.#networks();
     const searched = map.peers.filter(({ publicKey }) => traversal.isSearched(publicKey));
     const count = (peer: MapPeer): number => this.#candidates(peer, networks).length;
-    const moved = this.#searches.look(searched, state, exitOf(map, choice), now, count);
+    const moved = this.#searches.look(searched, state, exitOf(map, this.#exits.choice), now, count);
     if (this.#greeting.note(state))
       await this.#try(rememberHeard(this.#parts.files, this.#parts.folders.var, this.#greeting.heard));
     if (this.#greeting.ends(now) || moved || traversal.wantsAnew()) await this.#try(this.#reconcile());
@@ -336,5 +346,3 @@ export class Agent {
     await this.#backend?.close();
   }
 }
-
-const failed = (failure: Failure): unknown => ({ ok: false, error: failure.toJSON() });

@@ -23,6 +23,9 @@ export const KEEPALIVE_SECONDS = 25;
 
 const DEFAULT_ROUTES: readonly string[] = ["0.0.0.0/0", "::/0"];
 
+/** What only the exit in use gets. */
+export const isDefaultRoute = (route: string): boolean => DEFAULT_ROUTES.includes(route);
+
 export type Choice = {
   readonly exit: string | undefined;
   /** How look-ups go while the exit is used; undefined: by its own resolver. */

@@ -5,9 +5,9 @@ import { type Key, tryKey } from "../kit/key.js";
 import type { Files } from "../sys/files.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
 import type { NetworkMap } from "../wire/map.js";
-import { dnsChoice } from "../wire/names.js";
 import { Atlas } from "./atlas.js";
 import type { Choice } from "./desired.js";
+import { NO_WISH, readWish, type Wish, wishText } from "./exits/wish.js";
 
 /** What an agent remembers across restarts, so that it works while the coordinator is away. */
 export type Memory = {
@@ -16,7 +16,8 @@ export type Memory = {
   readonly atlas: Atlas;
   /** The map on disk is not what the coordinator has sealed. */
   readonly altered: boolean;
-  choice: Choice;
+  /** Of exits, as the user chose. */
+  readonly wish: Wish;
   /** Where peers were last heard from, by public key: an exit node greets them there after a restart. */
   heard: Readonly<Record<string, string>>;
   /** To the relays; it may have expired. */
@@ -27,12 +28,11 @@ const HEARD_FILE = "heard.json";
 const ADMISSION_FILE = "admission";
 const SEAL_KEY_FILE = "seal.key";
 const heardFile = z.record(z.string().max(64), z.string().max(64));
-const choiceFile = z.object({ exit: z.string().optional(), dns: dnsChoice.optional() });
 
 /** What an agent knows that has just begun. */
 export const nothing = (): Memory => ({
   ...{ map: undefined, atlas: new Atlas(), altered: false },
-  ...{ choice: { exit: undefined }, heard: {}, admission: undefined },
+  ...{ wish: NO_WISH, heard: {}, admission: undefined },
 });
 
 /** A file that does not parse counts as absent: the coordinator sends a fresh map, the user chooses again. */
@@ -41,13 +41,13 @@ export async function recall(files: Files, folder: string): Promise<Memory> {
   const sealKey = tryKey((await files.readText(`${folder}/${SEAL_KEY_FILE}`))?.trim() ?? "");
   const map = await files.readText(`${folder}/${DEVICE_FILES.map}`);
   const altered = map !== undefined && atlas.recall(tryJson(map), sealKey) === "altered";
-  const choice = choiceFile.safeParse(tryJson((await files.readText(`${folder}/${DEVICE_FILES.choice}`)) ?? ""));
+  const wish = readWish(tryJson((await files.readText(`${folder}/${DEVICE_FILES.choice}`)) ?? ""));
   const heard = heardFile.safeParse(tryJson((await files.readText(`${folder}/${HEARD_FILE}`)) ?? ""));
   return {
     map: atlas.map,
     atlas,
     altered,
-    choice: { exit: undefined, ...choice.data },
+    wish,
     heard: heard.success ? heard.data : {},
     admission: fromBase64((await files.readText(`${folder}/${ADMISSION_FILE}`))?.trim() ?? "-"),
   };
@@ -66,8 +66,9 @@ export async function rememberSealed(files: Files, folder: string, atlas: Atlas,
   if ((await files.readText(path))?.trim() !== sealKey) await files.write(path, `${sealKey}\n`, { mode: 0o600 });
 }
 
-export async function rememberChoice(files: Files, folder: string, choice: Choice): Promise<void> {
-  await files.write(`${folder}/${DEVICE_FILES.choice}`, `${JSON.stringify(choice)}\n`, { mode: 0o600 });
+/** `choice`: what has come of it. */
+export async function rememberWish(files: Files, folder: string, wish: Wish, choice: Choice): Promise<void> {
+  await files.write(`${folder}/${DEVICE_FILES.choice}`, `${wishText(wish, choice)}\n`, { mode: 0o600 });
 }
 
 export async function rememberHeard(files: Files, folder: string, heard: Memory["heard"]): Promise<void> {

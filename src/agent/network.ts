@@ -17,6 +17,7 @@ import type { AgentConfig } from "../wire/agentconfig.js";
 import type { NetworkMap } from "../wire/map.js";
 import { type Choice, FWMARK, tunnelRoutes } from "./desired.js";
 import { setFilter } from "./filter.js";
+import { clearSubnets, setSubnets } from "./subnetrouter.js";
 
 /** Makes the machine's routes, rules and DNS match, and gives them back. */
 export type NetworkParts = {
@@ -46,8 +47,11 @@ export async function setNetwork(
     fwmark: FWMARK,
     uid: parts.uid,
     escapes: [],
+    // What is passed on into them must not come back by the exit.
+    direct: config.advertise ?? [],
     resolver,
   });
+  await setSubnets(parts, config);
 }
 
 /** Everything of ours is gone afterwards; safe to repeat. */
@@ -55,6 +59,7 @@ export async function clearNetwork(parts: NetworkParts, config: Pick<AgentConfig
   await reach(parts, config.interface, undefined);
   await setFilter(parts.exec, config.interface, undefined);
   await parts.files.remove(`${parts.folders.var}/${PREVIOUS_FILE}`);
+  await clearSubnets(parts);
 }
 
 async function reach(parts: NetworkParts, device: string, want: HostNet | undefined): Promise<void> {

@@ -17,7 +17,7 @@ export function describeDevice(
   const { info, seen } = known;
   return {
     endpoints: standingOf(config, known).endpoints.map(formatEndpoint),
-    routes: config.role === "exit-node" ? exitRoutes(ownAddresses(config, info), seen) : [],
+    routes: config.role === "exit-node" ? exitRoutes(ownAddresses(config, info), seen) : (config.advertise ?? []),
     resolvers: config.role === "exit-node" ? info.resolvers.filter(isForwardable).slice(0, 4) : [],
     ...(paths.discoveryKey === undefined ? {} : { discoveryKey: paths.discoveryKey }),
     ...(paths.homeRelay === undefined ? {} : { homeRelay: paths.homeRelay }),

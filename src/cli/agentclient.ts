@@ -37,8 +37,15 @@ export async function statusOfAgent(paths: Paths): Promise<AgentStatus> {
   return status;
 }
 
-export async function askUse(paths: Paths, exit: string | null, dns?: DnsChoice): Promise<AgentStatus> {
-  const value = await ask(paths, { do: "use", exit, ...(dns === undefined ? {} : { dns }) });
+/** `others`: used in turn while the first fails. */
+export async function askUse(
+  paths: Paths,
+  exit: string | null,
+  others: readonly string[] = [],
+  dns?: DnsChoice,
+): Promise<AgentStatus> {
+  const then = others.length === 0 ? {} : { others: [...others] };
+  const value = await ask(paths, { do: "use", exit, ...then, ...(dns === undefined ? {} : { dns }) });
   if (value === undefined) throw notRunning();
   return parseWith(agentStatus, value, "the agent's status");
 }

@@ -16,6 +16,15 @@ export const machineCommands: readonly Command[] = [
       },
       { flags: "--join <KEY>", description: "the join key, from `exitnode key create` (or set EXITNODE_JOIN_KEY)" },
       { flags: "--name <NAME>", description: "this device's name; default: the host name" },
+      {
+        flags: "--advertise <NETWORKS>",
+        description:
+          "networks behind this device that others may be let into, as 192.168.1.0/24; `none` takes them back",
+      },
+      {
+        flags: "--no-snat",
+        description: "with --advertise: those networks see the others' own addresses, and need a route to them",
+      },
       { flags: "--data-plane <KIND>", description: "auto (the default), kernel or userspace" },
     ],
     run: async (call) => (await import("./up.js")).up(call),
@@ -28,7 +37,8 @@ export const machineCommands: readonly Command[] = [
   },
   {
     usage: "use <exit>",
-    summary: "Send everything through an exit node; `use none` sends nothing through one",
+    summary:
+      "Send everything through an exit node; of several (home,cabin) the first that works, `nearest` the quickest, `none` none",
     options: [
       {
         flags: "--dns <CHOICE>",

@@ -4,6 +4,7 @@ import type { AgentStatus } from "../wire/agentsocket.js";
 import { tryAgentStatus } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
+import { describeExits } from "./exitwords.js";
 import { describeLookups } from "./lookupway.js";
 import { describeWay, explainWay } from "./peerway.js";
 import { formatBytes, formatRoundTrip, labelled, renderTable, SCREEN_COLUMNS } from "./table.js";
@@ -40,7 +41,7 @@ export function describeDevice(own: AgentStatus): string {
     ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
     ...(own.nat === undefined ? [] : labelled("network", [own.nat.is, own.nat.means])),
     ...(own.waiting === undefined ? [] : labelled("waits", explainWaiting(own))),
-    ["exit node", exit],
+    ...labelled("exit node", [exit, ...(own.exit === undefined ? [] : describeExits(own.exit))]),
     ...labelled("look-ups", describeLookups(own)),
     ...labelled("not sent", describeUnsent(own.unsent)),
     ...own.warnings.map((warning) => ["warning", warning]),

@@ -23,6 +23,7 @@ import { requireRoot } from "./root.js";
 import { explainWaiting } from "./status.js";
 import { runsSystemd, startUnit } from "./systemdunit.js";
 import { loginConfig, signIn } from "./uplogin.js";
+import { describeOffer, offerFrom, withOffer, writeOffer } from "./upoffer.js";
 
 /** From the start of the agent to the coordinator's word, or to working from the map at hand. */
 const UP_TIMEOUT_MS: Millis = 30 * SECOND;
@@ -39,6 +40,7 @@ export async function up(call: Call): Promise<Outcome> {
   const running = await tryAgentStatus(parts.paths);
   const known = await readAgentConfig(parts);
   const login = options.login !== undefined;
+  const offer = offerFrom(options);
   if (login && joinKey !== undefined)
     throw new Failure("usage", "a machine joins by a join key or by a sign-in, not by both", {
       advice: "exitnode up --login https://<coordinator>",
@@ -55,6 +57,10 @@ export async function up(call: Call): Promise<Outcome> {
       advice: "exitnode up                (start it)\nexitnode down --forget     (leave, then join again)",
     });
   }
+  if (known !== undefined && (await writeOffer(parts, known, offer)) && running !== undefined) {
+    await stopAgent(parts);
+    return up(call);
+  }
   if (running !== undefined && running.waiting !== "key-expired")
     return { value: running, text: `${running.name} is up already` };
   if (joinKey === undefined && known === undefined && !login)
@@ -65,10 +71,10 @@ export async function up(call: Call): Promise<Outcome> {
   const wanted = { name: text(options.name), dataPlane: text(options.dataPlane) };
   // All that can be refused comes before the first change.
   const joining = login
-    ? { config: await loginConfig({ options, signal }, wanted) }
+    ? { config: withOffer(await loginConfig({ options, signal }, wanted), offer) }
     : joinKey === undefined
       ? undefined
-      : { joinKey, config: joinConfig(joinKey, wanted) };
+      : { joinKey, config: withOffer(joinConfig(joinKey, wanted), offer) };
   const program = await installProgram(parts.paths);
   const user = await ensureUser(parts);
   await ensureFolders(parts.paths, user);
@@ -106,7 +112,10 @@ export async function up(call: Call): Promise<Outcome> {
   // What a known device says so far may be from the map it had: whether it has to sign in again, the coordinator knows.
   const fresh = known === undefined || status.coordinator.connected ? status : await reached(parts, signal);
   if (fresh?.waiting === "key-expired" && known !== undefined) return renew({ parts, signal }, known, user);
-  return { value: fresh ?? status, text: describeUp(fresh ?? status) };
+  return {
+    value: fresh ?? status,
+    text: [describeUp(fresh ?? status), ...describeOffer(offer, status.name)].join("\n"),
+  };
 }
 
 /** The agent runs, and its peers do without it until its person has signed in again. */

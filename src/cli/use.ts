@@ -1,8 +1,9 @@
 import { Failure } from "../kit/failure.js";
-import type { AgentStatus } from "../wire/agentsocket.js";
+import { type AgentStatus, EXITS_MAX, NEAREST } from "../wire/agentsocket.js";
 import { DNS_CHOICES, type DnsChoice } from "../wire/names.js";
 import { askUse, statusOfAgent } from "./agentclient.js";
 import type { Call, Outcome } from "./command.js";
+import { describeExits } from "./exitwords.js";
 import { describeLookups } from "./lookupway.js";
 import { describeWay, peerNamed } from "./peerway.js";
 
@@ -11,7 +12,7 @@ const ACTIVE_TIMEOUT_MS = 15_000;
 const POLL_MS = 200;
 
 export async function use({ args, options, parts, signal }: Call): Promise<Outcome> {
-  const name = args[0] ?? "";
+  const [name, others] = namesFrom(args[0] ?? "");
   const dns = dnsFrom(options.dns);
   const before = await statusOfAgent(parts.paths);
   if (name === "none") {
@@ -19,14 +20,14 @@ export async function use({ args, options, parts, signal }: Call): Promise<Outco
     const text = before.exit === undefined ? "no exit node was in use" : `no longer through ${before.exit.name}`;
     return { value: { exit: null, peers: status.peers.length }, text };
   }
-  let status = await askUse(parts.paths, name, dns);
+  let status = await askUse(parts.paths, name, others, dns);
   const deadline = parts.clock.now() + ACTIVE_TIMEOUT_MS;
   while (status.exit?.state !== "active" && parts.clock.now() < deadline && !signal.aborted) {
     await parts.clock.sleep(POLL_MS, signal).catch(() => undefined);
     status = await statusOfAgent(parts.paths);
   }
   if (status.exit?.state !== "active")
-    throw new Failure("exit-silent", `${name} does not answer; until it does, nothing leaves this machine`, {
+    throw new Failure("exit-silent", `${describeSilence(name, others)}; until then, nothing leaves this machine`, {
       advice: "exitnode use none    (back to the ordinary way)\nexitnode status      (what is known of the exit node)",
     });
   return { value: { exit: status.exit }, text: describeUse(status) };
@@ -39,7 +40,26 @@ function describeUse(status: AgentStatus): string {
   const families = exit.ipv6 ? "IPv4 and IPv6" : "IPv4; it has no IPv6, so IPv6 is held back rather than leaked";
   const way = describeWay(peer ?? { path: "searching" });
   const through = `everything now leaves through ${exit.name} (${way}): ${families}`;
-  return status.dns === undefined ? through : `${through}\n${describeLookups(status).join("\n")}`;
+  return [through, ...describeExits(exit), ...describeLookups(status)].join("\n");
+}
+
+/** "home,cabin" in the order they are wanted in. */
+function namesFrom(given: string): [string, string[]] {
+  const [name = "", ...others] = given.split(",").map((one) => one.trim());
+  const all = [name, ...others];
+  const word = all.find((one) => one === "none" || one === NEAREST);
+  if (others.length > 0 && word !== undefined)
+    throw new Failure("usage", `"${word}" stands alone, got "${given}"`, { advice: `exitnode use ${word}` });
+  if (all.includes("") || all.length > EXITS_MAX)
+    throw new Failure("usage", `expected one to ${EXITS_MAX} exit nodes with commas between, got "${given}"`, {
+      advice: "exitnode use home,cabin",
+    });
+  return [name, others];
+}
+
+function describeSilence(name: string, others: readonly string[]): string {
+  if (name === NEAREST) return "no exit node answers";
+  return others.length === 0 ? `${name} does not answer` : `none of ${[name, ...others].join(", ")} answers`;
 }
 
 function dnsFrom(given: unknown): DnsChoice | undefined {

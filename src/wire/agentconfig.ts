@@ -1,5 +1,6 @@
 import * as z from "zod";
-import { deviceName, key, role } from "./schema.js";
+import { familyOf } from "../kit/ip.js";
+import { cidr, deviceName, key, role } from "./schema.js";
 
 /** /etc/exitnode/agent.yaml: what a device's agent is told by whoever installed it. */
 export const agentConfig = z.strictObject({
@@ -23,6 +24,15 @@ export const agentConfig = z.strictObject({
   forwardedPort: z.number().int().min(1).max(65_535).optional(),
   /** Whether the home router is asked for a port (PCP, NAT-PMP, UPnP); it is, unless this says no. */
   portMapping: z.boolean().optional(),
+  /** Networks behind this device that others may be let into; the coordinator's administrator decides. */
+  advertise: z
+    .array(
+      cidr.refine((network) => familyOf(network) === 4 && !network.endsWith("/0"), "must be IPv4, and not all of it"),
+    )
+    .max(16)
+    .optional(),
+  /** Whether those networks see this device's address; they do, unless this says no and they have a route to ours. */
+  masquerade: z.boolean().optional(),
   /** Services that answer a GET with the caller's address in plain text; asked over IPv4 and IPv6. */
   whoami: z.array(z.url()).max(8).default([]),
 });

@@ -3,14 +3,26 @@ import { waiting } from "./map.js";
 import { dnsChoice } from "./names.js";
 import { deviceName, ip, role } from "./schema.js";
 
+/** Exits that one device chooses among; and the word for whichever of them answers the quickest. */
+export const EXITS_MAX = 16;
+export const NEAREST = "nearest";
+
 /**
  * The agent's local socket: one JSON request a line, one JSON answer a line, in turn.
  * Connecting needs the socket's mode (0660, the agent's group); root always may.
  */
 export const agentRequest = z.discriminatedUnion("do", [
   z.object({ do: z.literal("status") }),
-  /** Send everything through this exit node; null: through none. */
-  z.object({ do: z.literal("use"), exit: deviceName.nullable(), dns: dnsChoice.optional() }),
+  /** Send everything through this exit node, or the next of the others while it fails; null: through none. */
+  z.object({
+    do: z.literal("use"),
+    exit: deviceName.nullable(),
+    others: z
+      .array(deviceName)
+      .max(EXITS_MAX - 1)
+      .optional(),
+    dns: dnsChoice.optional(),
+  }),
   /** The public addresses of this machine past the tunnel, as the whoami services see the agent itself. */
   z.object({ do: z.literal("whoami") }),
   /** Which look-ups below this name of the canary domain have come to the agent's resolver. */
@@ -62,7 +74,29 @@ export const agentStatus = z.object({
   keyExpiresAtMs: z.number().optional(),
   /** The exit node in use. */
   exit: z
-    .object({ name: z.string(), ipv4: z.boolean(), ipv6: z.boolean(), state: z.enum(["active", "waiting", "gone"]) })
+    .object({
+      ...{ name: z.string(), ipv4: z.boolean(), ipv6: z.boolean(), state: z.enum(["active", "waiting", "gone"]) },
+      /** Where several were asked for: in which order, how each does, and why the one in use is. */
+      wanted: z.union([z.array(z.string()), z.literal(NEAREST)]).optional(),
+      exits: z
+        .array(
+          z.object({
+            name: z.string(),
+            state: z.enum(["answers", "silent", "unknown"]),
+            roundTripMs: z.number().optional(),
+          }),
+        )
+        .optional(),
+      switched: z
+        .object({
+          from: z.string(),
+          why: z.enum(["silent", "cut-off", "gone", "back", "nearer"]),
+          agoMs: z.number(),
+        })
+        .optional(),
+      /** No time while that one does not answer; it has to for so long. */
+      returns: z.object({ to: z.string(), inMs: z.number().optional(), holdMs: z.number() }).optional(),
+    })
     .optional(),
   /** How look-ups go; absent where they are left alone. */
   dns: z

@@ -57,6 +57,8 @@ export class World {
   ready = 0;
   readonly relaysDialed: string[] = [];
   kernel = false;
+  /** Who answers look-ups, with nothing. */
+  readonly resolvers = new Set<string>();
   fail: (failure: Failure) => void = () => assert.fail("no data plane yet");
 
   constructor(config: Record<string, unknown> = {}) {
@@ -96,7 +98,11 @@ export class World {
       },
       probeKernel: async () => this.kernel,
       uid: 995,
-      nameService: { serve: async () => ({ port: 5_300, close: async () => undefined }), ask: async () => undefined },
+      nameService: {
+        serve: async () => ({ port: 5_300, close: async () => undefined }),
+        ask: async ({ address }, query) =>
+          this.resolvers.has(address) ? query.map((byte, at) => (at === 2 ? byte | 0x80 : byte)) : undefined,
+      },
       version: "test",
       folders: { var: "/var" },
       ready: () => this.ready++,
@@ -136,8 +142,8 @@ export class Running {
     return this.#agent.answer(request);
   }
 
-  async use(exit: string | null): Promise<AgentStatus> {
-    return statusIn(await this.ask({ do: "use", exit }));
+  async use(exit: string | null, ...others: string[]): Promise<AgentStatus> {
+    return statusIn(await this.ask({ do: "use", exit, others }));
   }
 
   async status(): Promise<AgentStatus> {

@@ -96,12 +96,12 @@ describe("inside the container", () => {
     }
   });
 
-  test("both families are forwarded, and the one nftables table is ours", async () => {
+  test("both families are forwarded, and the nftables tables are ours: the container's and the agent's filter", async () => {
     assert.equal(
       await insideLine("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"),
       "1\n1",
     );
-    assert.equal(await insideLine("nft", "list", "tables"), "table inet exitnode");
+    assert.equal(await insideLine("nft", "list", "tables"), "table inet exitnode\ntable inet exitnode_filter");
   });
 
   test("only WireGuard, the coordinator, STUN, SSH and the DHCP client listen", async () => {

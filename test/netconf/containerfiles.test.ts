@@ -80,6 +80,7 @@ test("agent.yaml and coordinator.yaml are what the daemons expect", () => {
     adminTokenSha256: "0".repeat(64),
     relay: { enabled: true, stunPort: 3_478, otherStunPort: 3_479 },
     relays: [],
+    store: { kind: "sqlite" },
   });
 });
 
