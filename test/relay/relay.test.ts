@@ -7,7 +7,7 @@ import { hash, keyPairOf } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { dialStream } from "../../src/sys/streamdial.js";
-import { issueRevocation } from "../../src/wire/admission.js";
+import { ADMISSION_LIFETIME_MS, CLOCK_SKEW_MAX_MS, issueRevocation } from "../../src/wire/admission.js";
 import { encodeFrame, FRAME, HEADER_BYTES, RELAY_PATH, RELAY_PROTOCOL, REVOKE_PATH } from "../../src/wire/relay.js";
 import { mutateBytes } from "../fuzz/mutate.js";
 import { addressOf, admissionOf, datagramTo, framesIn, loginOf, machineOf, SIGNER } from "./relaylab.js";
@@ -54,7 +54,11 @@ test("the longest datagram passes, and one byte more is not sent", async () => {
 });
 
 for (const { name, admission, says } of [
-  { name: "expired", admission: admissionOf("a", { now: Date.now() - 600_000 }), says: "admission-expired" },
+  {
+    name: "expired",
+    admission: admissionOf("a", { now: Date.now() - ADMISSION_LIFETIME_MS - CLOCK_SKEW_MAX_MS }),
+    says: "admission-expired",
+  },
   { name: "forged", admission: admissionOf("b", { now: Date.now() }, hash(utf8("other"))), says: "admission-forged" },
   { name: "of another device", admission: admissionOf("c", { now: Date.now() }), says: "admission-of-another" },
   { name: "that is nonsense", admission: new Uint8Array(138), says: "admission-malformed" },
