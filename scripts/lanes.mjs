@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { finished } from "node:stream/promises";
 
 const built = process.argv[2] ?? "build";
+const FILE_MAX_MS = 15 * 60_000;
 const COUNTS = ["tests", "suites", "pass", "fail", "cancelled", "skipped", "todo"];
 
 const ofTheLab = (file) => /^test\/(lab|e2e)\//.test(file);
@@ -28,6 +29,8 @@ const counts = new Map(COUNTS.map((name) => [name, 0]));
 function start(name, lane) {
   const path = join(folder, name);
   const options = ["--enable-source-maps", "--test", "--test-concurrency=1", "--test-reporter=tap"];
+  // A failed test may leave something open that keeps its file's process from ending.
+  options.push(`--test-timeout=${FILE_MAX_MS}`);
   const child = spawn(process.execPath, [...options, ...lane.map((file) => join(built, file))], {
     stdio: ["ignore", "pipe", "inherit"],
   });
