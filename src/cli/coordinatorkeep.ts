@@ -50,7 +50,8 @@ export async function restore(call: Call): Promise<Outcome> {
   const { args, options, parts, signal } = call;
   const [path = ""] = args;
   const bytes = await parts.files.read(path);
-  if (bytes === undefined) throw new Failure("file-missing", `there is no ${path}`);
+  if (bytes === undefined)
+    throw new Failure("file-missing", `there is no ${path}`, { advice: `exitnode coordinator backup ${path}` });
   const where = options.ssh === undefined ? "this machine" : String(options.ssh);
   const confirm = async (question: string) =>
     (await import("../sys/prompt.js")).terminalPrompt(signal).confirm(question);

@@ -28,7 +28,9 @@ export type Role = z.infer<typeof role>;
 export function parseWith<T>(schema: z.ZodType<T>, value: unknown, what: string, code = "message-invalid"): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const issues = result.error.issues.map((issue) => `${issue.path.join(".") || "(whole)"}: ${issue.message}`);
+  const issues = result.error.issues.map(({ path, message }) =>
+    [...(path.length > 0 ? [path.join(".")] : []), message].join(": "),
+  );
   throw new Failure(code, `${what} is invalid: ${issues.slice(0, 8).join("; ")}`);
 }
 
