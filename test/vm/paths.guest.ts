@@ -14,7 +14,7 @@ import { stream } from "./stream.js";
  * Whole agents on the kernel's WireGuard: a laptop behind a firewall of its own and an exit node, each behind a router,
  * that find and keep their way as every pair does. This machine is slower than any: what is asked is what it ends in.
  */
-const DEADLINE_MS: Millis = 60_000;
+const DEADLINE_MS: Millis = 180_000;
 /** After the last answer to a heartbeat, which come every three seconds, the peer goes by the relay. */
 const TRUSTED_MS: Millis = TRUST_MS - HEARTBEAT_MS;
 /** To look costs a process or two at either side. */
