@@ -6,6 +6,7 @@ import { keepFilter, setFilter } from "../../src/agent/filter.js";
 import { type Cidr, parseCidr } from "../../src/kit/ip.js";
 import { FILTER_TABLE, type Rule } from "../../src/netconf/filter.js";
 import { type Exec, localExec, mustRun } from "../../src/sys/exec.js";
+import { removePlaces } from "../engine/places.js";
 
 /**
  * Three places in a row: a peer, the machine with the filter, and a server behind it. The tunnel is a plain link of
@@ -23,17 +24,13 @@ const inside = (place: string): Exec => ({
 const must = (place: string, line: string): Promise<string> => mustRun(inside(place), line.split(" "));
 const children: ChildProcess[] = [];
 
-async function removePlaces(): Promise<void> {
+function close(): void {
   for (const child of children) child.kill("SIGKILL");
-  for (const place of [PEER, SELF, LAN]) {
-    const pids = await localExec.run(["ip", "netns", "pids", place]);
-    for (const pid of pids.stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid), "SIGKILL");
-    await localExec.run(["ip", "netns", "delete", place]);
-  }
+  removePlaces(PEER, SELF, LAN);
 }
 
 before(async () => {
-  await removePlaces();
+  close();
   for (const place of [PEER, SELF, LAN]) {
     await mustRun(localExec, ["ip", "netns", "add", place]);
     await must(place, "ip link set lo up");
@@ -74,7 +71,7 @@ before(async () => {
   ] as const)
     await serve(place, port);
 });
-after(removePlaces);
+after(close);
 
 /** A server that answers every line with itself, on both families. */
 function serve(place: string, port: number): Promise<void> {

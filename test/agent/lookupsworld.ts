@@ -10,6 +10,7 @@ import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { localExec, mustRun } from "../../src/sys/exec.js";
+import { removeNamespace } from "../engine/removenamespace.js";
 
 /**
  * A host between a café (its router 192.168.7.1, whose resolver answers everything with CAFE) and an exit on a plain
@@ -177,9 +178,7 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
 
   async #remove(): Promise<void> {
     for (const place of Object.values(PLACES)) {
-      const pids = await localExec.run(["ip", "netns", "pids", place]);
-      for (const pid of pids.stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid));
-      await localExec.run(["ip", "netns", "delete", place]);
+      removeNamespace(place);
       rmSync(`/etc/netns/${place}`, { recursive: true, force: true });
     }
   }

@@ -53,7 +53,7 @@ export class PathsWorld {
   }
 
   async open(): Promise<void> {
-    await this.#removePlaces();
+    this.#removePlaces();
     for (const name of this.#names()) await mustRun(localExec, ["ip", "netns", "add", name]);
     this.#folder = await mkdtemp(join(tmpdir(), "exn-ap-"));
     await chmod(this.#folder, 0o755);
@@ -67,7 +67,7 @@ export class PathsWorld {
   async close(): Promise<void> {
     // The last one first: an agent takes leave of what was there before it.
     for (const child of this.#children.reverse()) await stop(child);
-    await this.#removePlaces();
+    this.#removePlaces();
     if (this.#folder !== "") await rm(this.#folder, { recursive: true, force: true });
   }
 
@@ -137,8 +137,8 @@ table ip nat {
     return ["n", "a", "b", "ra", "rb"].map((one) => `${this.#prefix}${one}`);
   }
 
-  #removePlaces(): Promise<void> {
-    return removePlaces(...this.#names());
+  #removePlaces(): void {
+    removePlaces(...this.#names());
   }
 
   async #wire(name: "a" | "b", number: number): Promise<void> {

@@ -35,7 +35,7 @@ const configWith = (more: Partial<AgentConfig>): AgentConfig => ({
 const OFFERED = { advertise: [parseCidr("192.168.50.0/24")] };
 
 before(async () => {
-  await removePlaces(...places);
+  removePlaces(...places);
   for (const name of places) await localExec.run(["ip", "netns", "add", name]);
   const lines = (texts: string[]): string => `${texts.join("\n")}\n`;
   await must(

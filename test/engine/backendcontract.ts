@@ -69,7 +69,7 @@ AllowedIPs = 100.64.7.1/32, fd7e:7::1/128
     after(async () => {
       await backend?.close();
       if (other !== undefined) await stop(other);
-      await removePlaces(`${bench.prefix}1`, `${bench.prefix}2`);
+      removePlaces(`${bench.prefix}1`, `${bench.prefix}2`);
     });
 
     const peerState = async (): Promise<PeerState> => {

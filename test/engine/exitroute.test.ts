@@ -72,7 +72,7 @@ AllowedIPs = 100.64.7.1/32, fd7e:7::1/128
 after(async () => {
   await engine?.close();
   if (other !== undefined) await stop(other);
-  await removePlaces(...PLACES);
+  removePlaces(...PLACES);
 });
 
 async function apply(wanted: HostNet | undefined): Promise<void> {

@@ -44,7 +44,7 @@ let recorded: Uint8Array[] = [];
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "exn-flood-"));
   tunnel = await Tunnel.open(PREFIX, NEWER);
-  await removePlaces(STRANGERS);
+  removePlaces(STRANGERS);
   await mustRun(localExec, ["ip", "netns", "add", STRANGERS]);
   strangers = placeOf(STRANGERS);
   await must(tunnel.here, `ip link add strangers type veth peer name wire netns ${STRANGERS}`);
@@ -60,7 +60,7 @@ before(async () => {
 after(async () => {
   for (const child of stream) await stop(child);
   await tunnel?.close();
-  await removePlaces(STRANGERS);
+  removePlaces(STRANGERS);
   await rm(folder, { recursive: true, force: true });
 });
 

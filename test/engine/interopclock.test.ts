@@ -35,7 +35,7 @@ for (const [number, program] of PROGRAMS.entries())
     });
     after(async () => {
       await go?.stop();
-      await removePlaces(`${prefix}1`, `${prefix}2`);
+      removePlaces(`${prefix}1`, `${prefix}2`);
     });
     let serial = 0;
     beforeEach(async () => {

@@ -69,7 +69,7 @@ describe("persistent keepalives", { concurrency: true }, () => {
       after(async () => {
         await engine?.close();
         await go?.stop();
-        await removeNatPlaces(prefix);
+        removeNatPlaces(prefix);
       });
 
       const quietly = async (): Promise<void> => {

@@ -13,7 +13,7 @@ export const MAPPING_TIMEOUT_S = 2;
 
 export async function makeNatPlaces(prefix: string): Promise<NatPlaces> {
   const names = [`${prefix}1`, `${prefix}2`, `${prefix}3`] as const;
-  await removePlaces(...names);
+  removePlaces(...names);
   for (const name of names) await mustRun(localExec, ["ip", "netns", "add", name]);
   const places = { inside: placeOf(names[0]), router: placeOf(names[1]), outside: placeOf(names[2]) };
   const { inside, router, outside } = places;
@@ -42,8 +42,7 @@ export async function makeNatPlaces(prefix: string): Promise<NatPlaces> {
 const batch = (place: Place, lines: readonly string[]): Promise<string> =>
   must(place, "ip -batch -", `${lines.join("\n")}\n`);
 
-export const removeNatPlaces = (prefix: string): Promise<void> =>
-  removePlaces(`${prefix}1`, `${prefix}2`, `${prefix}3`);
+export const removeNatPlaces = (prefix: string): void => removePlaces(`${prefix}1`, `${prefix}2`, `${prefix}3`);
 
 /** What comes from inside leaves with the router's address; `ports` such as ":40000-40009" chooses from these. */
 export async function masquerade(router: Place, ports = ""): Promise<void> {

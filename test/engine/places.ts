@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { type Exec, localExec, mustRun } from "../../src/sys/exec.js";
+import { removeNamespace } from "./removenamespace.js";
 
 /** Network namespaces as test benches, and programs that run in them. */
 export type Place = { readonly name: string; readonly exec: Exec };
@@ -18,23 +19,13 @@ export const must = (place: Place, line: string, input?: string): Promise<string
 export const pings = async (place: Place, to: string, ...options: string[]): Promise<boolean> =>
   (await place.exec.run(["ping", "-n", "-c", "1", "-W", "6", ...options, to])).exitCode === 0;
 
-export async function removePlaces(...names: string[]): Promise<void> {
-  for (const name of names) {
-    const { stdout } = await localExec.run(["ip", "netns", "pids", name]);
-    for (const pid of stdout.split("\n").filter((line) => line !== "" && Number(line) !== process.pid)) {
-      try {
-        process.kill(Number(pid));
-      } catch {
-        // It ended meanwhile.
-      }
-    }
-    await localExec.run(["ip", "netns", "delete", name]);
-  }
+export function removePlaces(...names: string[]): void {
+  for (const name of names) removeNamespace(name);
 }
 
 /** Two places on one wire: 10.99.7.1 and fd99:7::1, 10.99.7.2 and fd99:7::2. */
 export async function makePair(left: string, right: string): Promise<[Place, Place]> {
-  await removePlaces(left, right);
+  removePlaces(left, right);
   const places: [Place, Place] = [placeOf(left), placeOf(right)];
   for (const { name } of places) await mustRun(localExec, ["ip", "netns", "add", name]);
   await must(places[0], `ip link add wire type veth peer name wire netns ${right}`);

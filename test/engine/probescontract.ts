@@ -98,7 +98,7 @@ AllowedIPs = 100.64.7.1/32
       for (const socket of sockets) socket.close();
       await backend?.close();
       if (other !== undefined) await stop(other);
-      await removePlaces(`${bench.prefix}1`, `${bench.prefix}2`);
+      removePlaces(`${bench.prefix}1`, `${bench.prefix}2`);
     });
 
     async function inboxAt(port: number): Promise<Inbox> {

@@ -75,7 +75,7 @@ describe("authentic messages that hold packets", () => {
   after(async () => {
     peer?.close();
     await engine?.close();
-    await removePlaces(...PLACES);
+    removePlaces(...PLACES);
   });
 
   const given = async (): Promise<number> =>

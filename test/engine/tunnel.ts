@@ -98,7 +98,7 @@ export class Tunnel {
   async close(): Promise<void> {
     await this.engine.close();
     await this.go.stop();
-    await removePlaces(this.here.name, this.there.name);
+    removePlaces(this.here.name, this.there.name);
   }
 
   #blank(): WantInterface {

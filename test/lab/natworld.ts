@@ -10,6 +10,7 @@ import { planReshape, rulesOf } from "../../src/lab/reshape.js";
 import { type Situation, situate, USUAL } from "../../src/lab/situation.js";
 import { topology } from "../../src/lab/topology.js";
 import { localExec } from "../../src/sys/exec.js";
+import { removeNamespace } from "../engine/removenamespace.js";
 
 /**
  * The lab's Internet in namespaces of a test's own, without its daemons and its Proxmox host: made in a moment, beside
@@ -75,10 +76,7 @@ export class NatWorld {
     for (const { name } of this.#topology(USUAL).places) {
       const namespace = namespaceOf(name);
       rmSync(`/etc/netns/${namespace}`, { recursive: true, force: true });
-      if (!existsSync(`/run/netns/${namespace}`)) continue;
-      const pids = execFileSync("ip", ["netns", "pids", namespace], { encoding: "utf8" });
-      for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
-      ip("netns", "delete", namespace, "");
+      removeNamespace(namespace);
     }
     if (existsSync("/etc/netns") && readdirSync("/etc/netns").length === 0) rmdirSync("/etc/netns");
   }

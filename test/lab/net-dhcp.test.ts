@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -12,6 +12,7 @@ import { neighbours, renderGatewayDns, renderHosts } from "../../src/lab/dnsmasq
 import { encodeRelease, parseLeases } from "../../src/lab/lease.js";
 import { findPlace } from "../../src/lab/places.js";
 import { topology } from "../../src/lab/topology.js";
+import { removeNamespace } from "../engine/removenamespace.js";
 
 /** The home router's dnsmasq, real, in a namespace of its own with one client: needs root, not the lab. */
 
@@ -39,11 +40,7 @@ const TELL = `const u = require("dgram").createSocket("udp4");
 u.send(Buffer.from(process.argv[1], "hex"), 67, "198.18.77.1", () => u.close());`;
 
 function clear(): void {
-  for (const namespace of [ROUTER, CLIENT]) {
-    if (!existsSync(`/run/netns/${namespace}`)) continue;
-    for (const pid of ip("netns", "pids", namespace).split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
-    ip("netns", "delete", namespace);
-  }
+  for (const namespace of [ROUTER, CLIENT]) removeNamespace(namespace);
 }
 
 describe("the home router's DHCP", { skip: able ? false : "needs root on Linux" }, () => {

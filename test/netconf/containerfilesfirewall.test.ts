@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { type ContainerValues, readTemplates, renderContainerFiles } from "../../src/netconf/containerfiles.js";
+import { removeNamespace } from "../engine/removenamespace.js";
 
 /**
  * The container's nftables.conf in a real kernel. Three namespaces:
@@ -200,11 +201,7 @@ function address(place: string, device: string, ...addresses: string[]): void {
 
 /** Leftovers of a run that was killed are removed as well. */
 function tearDown(): void {
-  for (const place of PLACES) {
-    const { stdout } = spawnSync("ip", ["netns", "pids", place], { encoding: "utf8" });
-    for (const pid of stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid), "SIGKILL");
-    spawnSync("ip", ["netns", "del", place]);
-  }
+  for (const place of PLACES) removeNamespace(place);
 }
 
 const spawnIn = (place: string, ...argv: string[]) =>

@@ -10,6 +10,7 @@ import {
 } from "../../src/netconf/hostnet.js";
 import { type Observation, type Output, observeHostNet, readHostNet } from "../../src/netconf/hostnetobserve.js";
 import { localExec, mustRun, type Ran } from "../../src/sys/exec.js";
+import { removeNamespace } from "../engine/removenamespace.js";
 
 /**
  * A client between two worlds: its LAN's router (which answers as 203.0.113.10) and an exit (203.0.113.9, and DNS
@@ -29,16 +30,12 @@ const inside = (place: string, ...argv: string[]): Promise<Ran> =>
 const must = (place: string, line: string, input?: string): Promise<string> =>
   mustRun(localExec, ["ip", "netns", "exec", place, ...line.split(" ")], input === undefined ? {} : { input });
 
-async function removePlaces(): Promise<void> {
-  for (const place of [HOST, ROUTER, EXIT]) {
-    const pids = await localExec.run(["ip", "netns", "pids", place]);
-    for (const pid of pids.stdout.split("\n").filter((line) => line !== "")) process.kill(Number(pid));
-    await localExec.run(["ip", "netns", "delete", place]);
-  }
+function removePlaces(): void {
+  for (const place of [HOST, ROUTER, EXIT]) removeNamespace(place);
 }
 
 before(async () => {
-  await removePlaces();
+  removePlaces();
   for (const place of [HOST, ROUTER, EXIT]) {
     await mustRun(localExec, ["ip", "netns", "add", place]);
     await must(place, "ip link set lo up");

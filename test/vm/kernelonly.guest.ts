@@ -43,7 +43,7 @@ describe("an unprivileged user in namespaces of their own", () => {
   });
   after(async () => {
     await stop(holder);
-    await removePlaces(NAME);
+    removePlaces(NAME);
   });
 
   test("make a WireGuard interface, and the kernel loads its module by itself", async () => {
@@ -95,7 +95,7 @@ describe("between two kernels", () => {
   after(async () => {
     for (const socket of sockets) socket.close();
     await backend?.close();
-    await removePlaces("exn-kw-1", "exn-kw-2");
+    removePlaces("exn-kw-1", "exn-kw-2");
   });
 
   const handshake = () => must(here, `wg show ${device} latest-handshakes`);

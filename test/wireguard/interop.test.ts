@@ -8,6 +8,7 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import { type Key, keyOf } from "../../src/kit/key.js";
+import { removeNamespace } from "../engine/removenamespace.js";
 import type { HarnessWant } from "./harness.js";
 import { bytesOf, chanceOf, presharedKeyOf } from "./world.js";
 
@@ -76,13 +77,7 @@ class Program {
 }
 
 function cleanUp(): void {
-  const names = run("ip netns list");
-  for (const name of [OURS, THEIRS]) {
-    if (!new RegExp(`^${name}\\b`, "m").test(names)) continue;
-    // What a crashed run left inside would keep the namespace alive.
-    for (const pid of run(`ip netns pids ${name}`).split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
-    run(`ip netns delete ${name}`);
-  }
+  for (const name of [OURS, THEIRS]) removeNamespace(name);
 }
 
 async function startTheirs(
