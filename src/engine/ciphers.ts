@@ -8,7 +8,12 @@ import type { Offload } from "./offloads.js";
 import { loadWasm, WASM_SCRATCH_BYTES, type WasmCrypto } from "./wasmaead.js";
 
 /** The fastest cipher and checksum there are, and which of them are missing. */
-export type Ciphers = { readonly aead: ArenaAead; readonly sum: Sum; readonly missing: readonly Offload[] };
+export type Ciphers = {
+  readonly aead: ArenaAead;
+  readonly sum: Sum;
+  readonly accelerator: Accelerator | undefined;
+  readonly missing: readonly Offload[];
+};
 
 const KEY_BYTES = 32;
 export const CIPHERS_ARENA_BYTES = ACCELERATOR_ARENA_BYTES + WASM_SCRATCH_BYTES + 3 * KEY_BYTES;
@@ -28,7 +33,7 @@ export function loadCiphers(
     .map(([name]) => name as Offload);
   const single = wasm === undefined ? onBytes(nodeAead, arena) : viaWasm(wasm, arena);
   const aead = accelerator === undefined ? oneByOne(single) : viaAccelerator(accelerator);
-  return { aead, sum: wasm?.sum ?? plainSum(arena.view), missing };
+  return { aead, sum: wasm?.sum ?? plainSum(arena.view), accelerator, missing };
 }
 
 function viaAccelerator(accelerator: Accelerator): ArenaAead {

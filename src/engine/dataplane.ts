@@ -19,6 +19,7 @@ import { pooledRandom } from "./chance.js";
 import { CIPHERS_ARENA_BYTES, type Ciphers, loadCiphers } from "./ciphers.js";
 import { INBOUND_ARENA_BYTES, Inbound } from "./inbound.js";
 import { JOINER_ARENA_BYTES, Joiner } from "./joiner.js";
+import { LONE_ARENA_BYTES, LonePacket } from "./lonepacket.js";
 import { RUN_ARENA_BYTES } from "./messagerun.js";
 import { missingOf, OFFLOADS, type Offload } from "./offloads.js";
 import { OUTBOUND_ARENA_BYTES, Outbound, PIECE_BYTES_MAX } from "./outbound.js";
@@ -28,6 +29,8 @@ import { VNET_HEADER_BYTES } from "./vnetheader.js";
 const WAIT_MAX_MS: Millis = 1_000;
 /** A wait of so long is a rest: in a stream packets follow each other faster. */
 const REST_MS: Millis = 1;
+/** So many turns without a rest are a stream, and no lone packet is prepared for. */
+const STREAM_TURNS = 4;
 const COPY_BYTES = PIECE_BYTES_MAX + 64;
 const ARENA_BYTES =
   READER_ARENA_BYTES +
@@ -37,16 +40,20 @@ const ARENA_BYTES =
   JOINER_ARENA_BYTES +
   CIPHERS_ARENA_BYTES +
   POLL_ARENA_BYTES +
+  LONE_ARENA_BYTES +
   COPY_BYTES +
   RUN_ARENA_BYTES +
   4_096;
 /** Of handshake messages, as the kernel's WireGuard sets it: AF41 (RFC 2597), so that a full link does not starve them. */
 const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 
+/** Places among the descriptors; acceleratorlone.h knows that of the TUN device. */
 const CONTROL = 0;
 const TUN = 1;
 const IP4 = 2;
 const IP6 = 3;
+
+const placeOf = (remote: Remote): number => (remote.family === 4 ? IP4 : IP6);
 
 export type DataPlaneParts = {
   readonly libc: Libc;
@@ -79,9 +86,13 @@ export class DataPlane {
   readonly #joiner: Joiner;
   readonly #inbound: Inbound;
   readonly #outbound: Outbound;
+  /** Where there is an accelerator. */
+  readonly #lone: LonePacket | undefined;
   readonly #missing = new Set<Offload>();
   readonly #warnings = new Set<string>();
   #open: Open | undefined;
+  /** Turns since the last rest. */
+  #restless = 0;
 
   constructor(parts: DataPlaneParts) {
     const { libc, clock, without } = parts;
@@ -90,9 +101,8 @@ export class DataPlane {
     const arena = new Arena(libc, memory);
     this.#arena = arena;
     this.#copy = arena.take(COPY_BYTES);
-    this.#poll = new PollSet(libc, arena);
     this.#ciphers = loadCiphers(libc, arena, memory, without);
-    const { aead, sum } = this.#ciphers;
+    const { aead, sum, accelerator } = this.#ciphers;
     this.#device = new Device({
       random: pooledRandom(),
       wallMs: () => clock.wall(),
@@ -107,9 +117,11 @@ export class DataPlane {
     this.#joiner = new Joiner(libc, arena, sum);
     const device = this.#device;
     const run = (effects: readonly Effect[]): void => this.#run(effects);
+    const reader = new DatagramReader(libc, arena, this.#remotes);
+    const writerFor = (remote: Remote): DatagramWriter => this.#writerFor(remote);
     this.#inbound = new Inbound({
       arena,
-      reader: new DatagramReader(libc, arena, this.#remotes),
+      reader,
       aead,
       device,
       joiner: this.#joiner,
@@ -123,10 +135,15 @@ export class DataPlane {
       aead,
       device,
       remotes: this.#remotes,
-      writerFor: (remote) => this.#writerFor(remote),
+      writerFor,
       run,
       flush: () => this.#flush(),
     });
+    const [inbound, { piece }] = [this.#inbound, this.#outbound];
+    this.#lone =
+      accelerator &&
+      new LonePacket({ arena, accelerator, device, inbound, reader: reader.first, piece, writerFor, run });
+    this.#poll = new PollSet({ ...libc, ...(this.#lone && { poll: this.#lone.poll }) }, arena);
     this.#watch();
   }
 
@@ -178,20 +195,26 @@ export class DataPlane {
     const deadline = this.#device.deadline;
     const before = clock.now();
     const wait = deadline === undefined ? WAIT_MAX_MS : Math.ceil(deadline - before);
+    const lone = this.#lone;
+    if (this.#restless < STREAM_TURNS) lone?.arm(before, this.#outbound.mtu, placeOf);
+    else lone?.disarm();
     this.#poll.wait(Math.min(Math.max(wait, 0), WAIT_MAX_MS));
+    const now = clock.now();
+    const rested = now - before >= REST_MS;
+    this.#restless = rested ? 0 : this.#restless + 1;
     const open = this.#open;
     if (open !== undefined) {
       if (this.#poll.broken(TUN))
         throw new Failure("tun-gone", `the interface ${open.want.name} was removed by somebody else`);
-      const now = clock.now();
-      const rested = now - before >= REST_MS;
       const { ip4, ip6 } = open.udp;
       const by4 = ip4 !== undefined && (this.#poll.ready(IP4) || this.#poll.broken(IP4));
       const by6 = ip6 !== undefined && (this.#poll.ready(IP6) || this.#poll.broken(IP6));
-      if (by4) this.#inbound.receive(ip4.fd, now);
-      if (by6) this.#inbound.receive(ip6.fd, now);
+      const done = lone?.account(now) === true;
+      if (by4 && !done) this.#inbound.receive(ip4.fd, now, lone?.received);
+      if (by6 && !done) this.#inbound.receive(ip6.fd, now, lone?.received);
       // This machine's own answer to what came in is there as soon as it was written.
-      if (this.#poll.ready(TUN) || (rested && (by4 || by6))) this.#outbound.read(open.tun.fd, now, rested);
+      if (lone?.left || (!done && (this.#poll.ready(TUN) || (rested && (by4 || by6)))))
+        this.#outbound.read(open.tun.fd, now, rested, lone?.left);
       this.#run(this.#device.tick(now));
       this.#flush();
       this.#ciphers.aead.forget();
@@ -203,6 +226,7 @@ export class DataPlane {
   close(): void {
     const open = this.#open;
     this.#open = undefined;
+    this.#lone?.disarm();
     this.#watch();
     if (open === undefined) return;
     this.#parts.libc.close(open.tun.fd);

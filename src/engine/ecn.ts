@@ -5,8 +5,8 @@ import { fold } from "./checksums.js";
  * and a mark it got on the way is handed on to an inner packet that understands it. DSCP stays inside: the network
  * in between shall not tell one kind of traffic from another.
  */
-const ECN_MASK = 3;
-const CONGESTION_EXPERIENCED = 3;
+export const ECN_MASK = 3;
+export const CONGESTION_EXPERIENCED = 3;
 
 /** The two bits of the packet at `at`. */
 export function ecnOf(bytes: Uint8Array, at: number): number {

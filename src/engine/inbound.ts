@@ -29,13 +29,16 @@ export type InboundParts = {
   onProbe(datagram: Uint8Array, from: Remote): void;
 };
 
-type Session = { readonly peer: Peer; readonly keypair: Keypair };
+/** A peer, and one of its sessions. */
+export type Session = { readonly peer: Peer; readonly keypair: Keypair };
 
 /**
  * From a socket to the TUN device. Messages of one session and sender that follow each other are opened together,
  * where they lie; what they hold is checked, and handed on in pieces.
  */
 export class Inbound {
+  /** The session whose message the last batch was, when it was a single one that is none of a joined message's. */
+  lone: Session | undefined;
   readonly #parts: InboundParts;
   readonly #beside: Received = { segmentBytes: 0, trafficClass: 0, sourceAt: 0 };
   /** Messages yet to be opened, and what they have in common. */
@@ -44,15 +47,27 @@ export class Inbound {
   #from: Remote | undefined;
   #trafficClass = 0;
 
+  /** Who sent the last message. */
+  get from(): Remote | undefined {
+    return this.#from;
+  }
+
+  /** Of the outer packet of the last message. */
+  get trafficClass(): number {
+    return this.#trafficClass;
+  }
+
   constructor(parts: InboundParts) {
     this.#parts = parts;
     this.#run = new MessageRun(parts.arena);
   }
 
-  receive(fd: number, now: Millis): void {
+  /** `ahead`: so many messages were received already. */
+  receive(fd: number, now: Millis, ahead = 0): void {
     const { reader, joiner } = this.#parts;
     for (let batch = 0; batch < BATCHES_MAX; batch++) {
-      const count = reader.receive(fd);
+      const count = reader.receive(fd, batch === 0 ? ahead : 0);
+      this.lone = undefined;
       for (let i = 0; i < count; i++) {
         const from = reader.describe(i, this.#beside);
         if (from !== this.#from || this.#beside.trafficClass !== this.#trafficClass) {
@@ -62,8 +77,10 @@ export class Inbound {
         }
         this.#take(reader.at(i), reader.length(i), from, now);
       }
+      const session = this.#session;
       this.#settle(now);
       joiner.flush();
+      if (count === 1 && this.#beside.segmentBytes === 0) this.lone = session;
       if (count < RECEIVE_BATCH) return;
     }
   }

@@ -39,37 +39,40 @@ export class Outbound {
   mtu = 0;
   /** Packets for a peer's own outer endpoint: sealed, they would come back here without end. */
   looped = 0;
+  /** Where pieces are read to. */
+  readonly piece: number;
   readonly #parts: OutboundParts;
   readonly #cutter: Cutter;
   readonly #run: MessageRun;
-  readonly #piece: number;
   readonly #scratch: number;
 
   constructor(parts: OutboundParts) {
     this.#parts = parts;
     this.#cutter = new Cutter(parts.arena, parts.sum);
     this.#run = new MessageRun(parts.arena);
-    this.#piece = parts.arena.take(PIECE_BYTES_MAX);
+    this.piece = parts.arena.take(PIECE_BYTES_MAX);
     this.#scratch = parts.arena.take(PIECE_BYTES_MAX);
   }
 
   /**
    * Reads until nothing waits, or enough was done for one turn. `rested`: nothing came for a while, so the first is
-   * probably alone, and does not wait until it is known.
+   * probably alone, and does not wait until it is known. `ahead`: bytes that were read already, to `piece`.
    */
-  read(tunFd: number, now: Millis, rested: boolean): void {
+  read(tunFd: number, now: Millis, rested: boolean, ahead = 0): void {
     const { libc, arena } = this.#parts;
-    for (let packets = 0; packets < PACKETS_MAX; ) {
-      const length = libc.read(tunFd, arena.base + this.#piece, PIECE_BYTES_MAX) - VNET_HEADER_BYTES;
+    let got = ahead;
+    for (let packets = 0; packets < PACKETS_MAX; got = 0) {
+      if (got === 0) got = libc.read(tunFd, arena.base + this.piece, PIECE_BYTES_MAX);
+      const length = got - VNET_HEADER_BYTES;
       if (length <= 0) return;
-      packets += this.#send(this.#piece + VNET_HEADER_BYTES, length, now, rested && packets === 0);
+      packets += this.#send(this.piece + VNET_HEADER_BYTES, length, now, rested && packets === 0);
     }
   }
 
   /** Seals the piece, and sends it `atOnce`; returns how many packets it was. */
   #send(at: number, length: number, now: Millis, atOnce: boolean): number {
     const { arena, device, remotes, run, flush } = this.#parts;
-    if (!this.#cutter.take(this.#piece, at, length)) {
+    if (!this.#cutter.take(this.piece, at, length)) {
       device.counters.packetMalformed++;
       return 1;
     }

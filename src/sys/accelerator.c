@@ -1,7 +1,7 @@
 /*
  * The optional accelerator of the packet engine: ChaCha20-Poly1305 (RFC 8439) for many messages under one key in one
  * call, with WireGuard's nonces and no additional data. accelerator.ts lays out the table, and the engine works the
- * same without this. Little-endian machines only.
+ * same without this. Little-endian machines only. Its other half, acceleratorlone.h, waits for packets.
  *
  * A message of the table, u32 each: 0 where, 4 length without tag, 8 counter low, 12 counter high, 16 result.
  *
@@ -10,6 +10,7 @@
  * last batch of a call can have idle ones. Nothing branches on, or indexes by, a key or what follows from it, except
  * whether a tag is right.
  */
+#define _GNU_SOURCE
 #include <stdint.h>
 #include <string.h>
 #ifdef __x86_64__
@@ -255,3 +256,5 @@ void exn_seal(uint8_t *memory, const uint8_t *key, struct message *messages, int
 void exn_open(uint8_t *memory, const uint8_t *key, struct message *messages, int count) {
   run(memory, key, messages, count, 0);
 }
+
+#include "acceleratorlone.h"

@@ -6,12 +6,13 @@ import type { Address, Libc } from "./libc.js";
 
 /**
  * accelerator.c, compiled beside the running file where the build machine had a C compiler: ChaCha20-Poly1305 for a
- * table of messages in one foreign call.
+ * table of messages in one foreign call, and a wait that handles a lone packet.
  */
 export const ACCELERATOR_FILE = "accelerator.so";
 const KEY_BYTES = 32;
 export const ACCELERATOR_ARENA_BYTES = KEY_BYTES;
 
+type WaitCall = (memory: Address, lone: Address, fds: Address, count: number, timeoutMs: number) => number;
 type RunCall = (memory: Address, key: Address, messages: Address, count: number) => void;
 
 export class Accelerator {
@@ -20,6 +21,7 @@ export class Accelerator {
   readonly #seal: RunCall;
   readonly #open: RunCall;
   readonly #level: (most: number) => number;
+  readonly #wait: WaitCall;
 
   /** Throws where it cannot be loaded. */
   constructor(libc: Libc, arena: Arena, file: string) {
@@ -28,6 +30,7 @@ export class Accelerator {
     this.#seal = c.func("exn_seal", "void", run) as RunCall;
     this.#open = c.func("exn_open", "void", run) as RunCall;
     this.#level = c.func("exn_level", "int", ["int"]);
+    this.#wait = c.func("exn_wait", "int", ["uintptr_t", "uintptr_t", "uintptr_t", "int", "int"]) as WaitCall;
     this.#arena = arena;
     this.#key = arena.take(KEY_BYTES);
     this.level(2);
@@ -45,6 +48,12 @@ export class Accelerator {
     const { base, bytes } = this.#arena;
     bytes.set(key, this.#key);
     this.#open(base, base + this.#key, base + table, count);
+  }
+
+  /** poll(2), and what acceleratorlone.h says after a rest, by the table at `lone`. */
+  wait(lone: number, fds: Address, count: number, timeoutMs: number): number {
+    const { base } = this.#arena;
+    return this.#wait(base, base + lone, fds, count, timeoutMs);
   }
 
   /** Overwrites the key that was used last. */

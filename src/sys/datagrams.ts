@@ -33,6 +33,9 @@ const TABLE_ENTRY_BYTES = MMSGHDR_BYTES + IOVEC_BYTES + NAME_BYTES + CONTROL_BYT
 export const READER_ARENA_BYTES = RECEIVE_BATCH * (RECEIVE_SLOT_BYTES + TABLE_ENTRY_BYTES);
 export const WRITER_ARENA_BYTES = SEND_REGION_BYTES + SEND_BATCH * TABLE_ENTRY_BYTES;
 
+/** Where in the arena a message's header lies, and the bytes it receives to or sends from: for who makes the call itself. */
+export type Entry = { readonly header: number; readonly at: number };
+
 type Table = { readonly headers: number; readonly vectors: number; readonly names: number; readonly controls: number };
 
 function layTable(arena: Arena, count: number): Table {
@@ -72,8 +75,17 @@ export class DatagramReader {
     }
   }
 
-  /** How many messages came; 0 when none waits. */
-  receive(fd: number): number {
+  /** What the first message of a batch is received with. */
+  get first(): Entry {
+    return { header: this.#table.headers, at: this.#slots };
+  }
+
+  /** How many messages came; 0 when none waits. `ahead`: so many were received already, from the first entry on. */
+  receive(fd: number, ahead = 0): number {
+    if (ahead > 0) {
+      this.#used = ahead;
+      return ahead;
+    }
     const { view, base } = this.#arena;
     // What the kernel wrote over by the last call.
     for (let i = 0; i < this.#used; i++) {
@@ -178,6 +190,14 @@ export class DatagramWriter {
     const at = this.reserve(datagram.length);
     this.#arena.bytes.set(datagram, at);
     this.commit(remote, at, datagram.length, trafficClass);
+  }
+
+  /** What one datagram to `remote` is sent with, from here on to the next flush(). Nothing may be waiting for one now. */
+  prepare(remote: Remote): Entry {
+    this.#begin(remote, this.#region, 0, 0);
+    this.#lay(0);
+    this.#count = 0;
+    return { header: this.#table.headers, at: this.#region };
   }
 
   /** The sockets wait for room themselves, for SEND_TIMEOUT_MS at most. */

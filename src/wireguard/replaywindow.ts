@@ -17,6 +17,15 @@ export class ReplayWindow {
     assert(2 ** 32 % REPLAY_WINDOW_COUNTERS === 0, "the ring divides 2^32");
   }
 
+  /** The greatest counter so far, in halves: any beyond it is new. The low one is -1 before the first. */
+  get greatestHigh(): number {
+    return this.#high;
+  }
+
+  get greatestLow(): number {
+    return this.#low;
+  }
+
   /** Marks the counter; false when it was marked before or lies behind the window. Call it for authentic messages only. */
   accept(high: number, low: number): boolean {
     // Exact while the halves are close; when they are not, only its sign and size are of interest.

@@ -77,7 +77,7 @@ for (const [number, program] of PROGRAMS.entries())
       await go.wg(
         `set DEVICE peer ${us.publicKey} endpoint ${WIRE4.ours}:${peer.endpoint.port} allowed-ips ${OURS.ip4}/32`,
       );
-      assert.equal(await pings(go.place, OURS.ip4, "-W", "2"), true);
+      assert.equal(await pings(go.place, OURS.ip4, "-W", "4"), true);
     });
 
     test("a session that is two minutes old is renewed by its initiator alone, between two packets", async (t) => {

@@ -130,7 +130,7 @@ describe("peers of one interface", () => {
     assert.equal(await answers(THEIRS.ip4), "nobody");
     const again = `endpoint ${WIRE4.ours}:${PORT} allowed-ips ${OURS.ip4}/32`;
     await tunnel.go.wg(`set DEVICE peer ${tunnel.us.publicKey} ${again}`);
-    assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "2"), true);
+    assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
     assert.equal(await answers(THEIRS.ip4), "them");
   });
 
