@@ -1,12 +1,13 @@
 // What a relay costs beside haproxy: processor time for the same bytes, memory of idle clients, added latency.
 // The server has core 0, the load core 1; rounds alternate, medians count. haproxy takes TLS in and gives TLS out,
-// as a relay must for two devices; `terminateOnly` is haproxy with plain TCP behind it: half of the encryption. Both
-// speak the cipher their own configuration prefers.
+// as a relay must for two devices; `terminateOnly` is haproxy with plain TCP behind it: half of the encryption. haproxy
+// is told to speak the cipher that our relay prefers; `ownCipher` is haproxy as it comes.
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { loadavg, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { connect } from "node:tls";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { build } from "esbuild";
@@ -29,7 +30,8 @@ const say = (line) => process.stderr.write(`${line}\n`);
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const round = (number, digits = 3) => Number(number.toFixed(digits));
 const [SERVER_CORE, LOAD_CORE] = ["0", "1"];
-const PORTS = { haproxy: 24_431, haproxyTls: 24_432, sink: 24_433, sinkTls: 24_434 };
+const PORTS = { haproxy: 24_431, haproxyTls: 24_432, sink: 24_433, sinkTls: 24_434, own: 24_435, ownTls: 24_436 };
+const CIPHER = "TLS_AES_128_GCM_SHA256"; // the first of CIPHERS in src/sys/streamserver.ts
 /** As templates/exitnode-relay.service sets them. */
 const unit = readFileSync(join(root, "templates/exitnode-relay.service.hbs"), "utf8");
 const nodeFlags = /ExecStart=\S+ (.*) \S+$/m.exec(unit)[1].split(" ");
@@ -129,23 +131,24 @@ async function signerModule() {
   return import(join(folder, "crypto.js"));
 }
 
-function startHaproxy() {
-  const path = join(folder, "haproxy.cfg");
+function startHaproxy(port, tlsPort, settings) {
+  const path = join(folder, `haproxy-${port}.cfg`);
   writeFileSync(
     path,
     `global
   nbthread 1
   maxconn 4000
+${settings}
 defaults
   mode tcp
   timeout connect 5s
   timeout client 1m
   timeout server 1m
 listen plain
-  bind 127.0.0.1:${PORTS.haproxy} ssl crt ${pem}
+  bind 127.0.0.1:${port} ssl crt ${pem}
   server sink 127.0.0.1:${PORTS.sink}
 listen tls
-  bind 127.0.0.1:${PORTS.haproxyTls} ssl crt ${pem}
+  bind 127.0.0.1:${tlsPort} ssl crt ${pem}
   server sink 127.0.0.1:${PORTS.sinkTls} ssl verify none
 `,
   );
@@ -179,13 +182,27 @@ function load(what, extra) {
   });
 }
 
+/** What a client of ours and the server at the port agree on. */
+function cipherAt(port) {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: "127.0.0.1", rejectUnauthorized: false }, () => {
+      resolve(socket.getCipher().name);
+      socket.destroy();
+    });
+    socket.on("error", reject);
+  });
+}
+
 async function compare(pairs) {
-  const found = { relay: [], haproxyTls: [], haproxy: [] };
+  const found = { relay: [], haproxyTls: [], haproxy: [], ownCipher: [] };
   for (let i = 0; i < rounds; i++) {
     found.relay.push(await load("relay", { port: relay.port, serverPid: relay.pid, pairs }));
     const ports = { serverPid: proxy.pid, pairs };
     found.haproxyTls.push(await load("haproxy-tls", { port: PORTS.haproxyTls, sinkPort: PORTS.sinkTls, ...ports }));
     found.haproxy.push(await load("haproxy", { port: PORTS.haproxy, sinkPort: PORTS.sink, ...ports }));
+    found.ownCipher.push(
+      await load("haproxy-tls", { port: PORTS.ownTls, sinkPort: PORTS.sinkTls, serverPid: ownProxy.pid, pairs }),
+    );
     say(
       `${pairs} pairs, round ${i + 1}: ${Object.entries(found)
         .map(
@@ -200,10 +217,12 @@ async function compare(pairs) {
   return {
     ratio: round(cost("haproxyTls") / cost("relay")),
     terminateOnlyRatio: round(cost("haproxy") / cost("relay")),
+    ownCipherRatio: round(cost("ownCipher") / cost("relay")),
     cpuSecondsPerGB: {
       ours: round(cost("relay")),
       baseline: round(cost("haproxyTls")),
       terminateOnly: round(cost("haproxy")),
+      ownCipher: round(cost("ownCipher")),
     },
     gigabytesPerSecond: {
       ours: round(rate("relay")),
@@ -214,8 +233,19 @@ async function compare(pairs) {
 }
 
 const result = { bench: "relay", baseline: haproxy };
-const proxy = startHaproxy();
+const proxy = startHaproxy(
+  PORTS.haproxy,
+  PORTS.haproxyTls,
+  `  ssl-default-bind-ciphersuites ${CIPHER}\n  ssl-default-server-ciphersuites ${CIPHER}`,
+);
+const ownProxy = startHaproxy(PORTS.own, PORTS.ownTls, "");
 relay = await startRelay();
+result.ciphers = {
+  ours: await cipherAt(relay.port),
+  baseline: await cipherAt(PORTS.haproxyTls),
+  ownCipher: await cipherAt(PORTS.ownTls),
+};
+result.loadAverage = round(loadavg()[0], 1);
 if (only.includes("pair")) {
   result.onePair = await compare(1);
   result.cpuSecondsPerGB = result.onePair.cpuSecondsPerGB;

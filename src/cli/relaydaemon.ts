@@ -8,6 +8,7 @@ import { RelayService } from "../relay/server.js";
 import { systemClock } from "../sys/clock.js";
 import { openDatagramSocket } from "../sys/dgram.js";
 import { type Files, localFiles } from "../sys/files.js";
+import { chunkFreer } from "../sys/freeing.js";
 import type { Log } from "../sys/log.js";
 import { systemRandom } from "../sys/random.js";
 import { servePlain, serveStreams } from "../sys/streamserver.js";
@@ -47,6 +48,7 @@ export async function openRelay(places: RelayPlaces, config: RelayConfig, log?: 
     signers: config.coordinatorKeys.map(keyBytes),
     clock: systemClock,
     random: systemRandom,
+    freeChunk: chunkFreer(),
     sendDatagram(address, port, datagram) {
       const to = tryIp(address);
       if (to !== undefined) trial.send({ address: to, port }, datagram);
@@ -63,6 +65,7 @@ export async function openRelay(places: RelayPlaces, config: RelayConfig, log?: 
       ...config.listen,
       ...tls,
       connectionsMax: RELAY_LIMITS.membersMax + 2 * RELAY_LIMITS.lobbyMax,
+      waitingMax: RELAY_LIMITS.lobbyMax,
       answer: (request) => service.answer(request) ?? { status: 404 },
       streams: {
         path: RELAY_PATH,

@@ -13,10 +13,13 @@ import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 import { stepProgress } from "./createprogress.js";
 import { loginToMachine } from "./machinelogin.js";
+import { enterRelay, type RelayList } from "./relayentry.js";
 import { hostOf, portOf, readBundles, sha256Hex, stunPortsFrom, templateOf, urlFor } from "./servicefiles.js";
 import { renderTable } from "./table.js";
 
 const REACH_TIMEOUT_MS = 5_000;
+const UP_TO_DATE = "exitnode create, or exitnode coordinator up";
+const OLDER = `the coordinator is of an older version and knows one STUN port of a relay; bring it up to date: ${UP_TO_DATE}`;
 const identity = z.object({ publicKey: key, tlsFingerprint: z.string() });
 const relaysAnswer = z.object({ relays: z.array(relayInfo) });
 
@@ -27,7 +30,7 @@ export async function relayUp(call: Call): Promise<Outcome> {
   const { admissionKey } = await callCoordinator(call, coordinatorStatus, "GET", "/status");
   if (admissionKey === undefined)
     throw new Failure("coordinator-old", "the coordinator is of a version that has no relays", {
-      advice: "bring it up to date first: exitnode create, or exitnode coordinator up",
+      advice: `bring it up to date first: ${UP_TO_DATE}`,
     });
   const { ssh, host, where } = await loginToMachine(call);
   try {
@@ -46,27 +49,23 @@ export async function relayUp(call: Call): Promise<Outcome> {
     const said = await mustRun(ssh, ["/usr/bin/node", "/opt/exitnode/relay.js", "identity"], { signal });
     const { publicKey, tlsFingerprint } = parseWith(identity, tryJson(said), "the relay's identity");
     const wanted = { url, relayKey: publicKey, ...stun, tlsFingerprint };
-    const { relays } = await callCoordinator(call, relaysAnswer, "GET", "/relays");
-    const known = relays.find((relay) => relay.name === name);
-    if (
-      known === undefined ||
-      !(
-        known.url === url &&
-        known.relayKey === publicKey &&
-        known.stunPort === stun.stunPort &&
-        known.otherStunPort === stun.otherStunPort &&
-        known.tlsFingerprint === tlsFingerprint
-      )
-    ) {
-      await callCoordinator(call, relayInfo, "PUT", `/relays/${name}`, wanted);
-      changes.push("entered it into the network's map");
-    }
+    const entered = await enterRelay(relayListOf(call), name, wanted);
+    if (entered.changed) changes.push("entered it into the network's map");
     const reached = await isReached(call, url, tlsFingerprint);
-    const value = { name, machine: where, changed: changes.length > 0, changes, ...wanted, reached };
+    const value = {
+      name,
+      machine: where,
+      changed: changes.length > 0,
+      changes,
+      ...wanted,
+      coordinatorOld: entered.coordinatorOld,
+      reached,
+    };
     const lines = [
       value.changed
         ? `the relay "${name}" on ${where} works: ${url}, STUN on ${describeStun(stun)}`
         : `nothing to do: the relay "${name}" on ${where} is as wanted`,
+      ...(entered.coordinatorOld ? [OLDER] : []),
       ...(reached ? [] : [`not reached from here: a firewall may have to let in tcp/${port}, ${describeStun(stun)}`]),
     ];
     return { value, text: lines.join("\n") };
@@ -76,11 +75,16 @@ export async function relayUp(call: Call): Promise<Outcome> {
 }
 
 export async function listRelays(call: Call): Promise<Outcome> {
-  const { relays } = await callCoordinator(call, relaysAnswer, "GET", "/relays");
+  const relays = await relayListOf(call).get();
   const rows = relays.map((relay) => [relay.name, relay.url, describeStun(relay), relay.kind]);
   const text = rows.length === 0 ? "no relays" : renderTable([["NAME", "URL", "STUN", "KIND"], ...rows]);
   return { value: { relays }, text };
 }
+
+const relayListOf = (call: Call): RelayList => ({
+  get: async () => (await callCoordinator(call, relaysAnswer, "GET", "/relays")).relays,
+  put: (name, relay) => callCoordinator(call, relayInfo, "PUT", `/relays/${name}`, relay),
+});
 
 export async function removeRelay(call: Call): Promise<Outcome> {
   const name = call.args[0] ?? "";

@@ -23,9 +23,10 @@ import {
   type Restarting,
   type Welcome,
 } from "../wire/relay.js";
-import { FrameReader } from "./framereader.js";
+import { FrameReader, type FrameSink } from "./framereader.js";
 import { KeyNames } from "./keynames.js";
-import { Outbox, type OutboxLimits } from "./outbox.js";
+import { Outbox, type OutboxKind, type OutboxLimits } from "./outbox.js";
+import { TurnMemory } from "./turnmemory.js";
 
 /** From the open stream to the welcome. */
 export const LOGIN_TIMEOUT_MS: Millis = 10 * SECOND;
@@ -125,17 +126,18 @@ class Session {
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
-    this.#outbox = new Outbox(stream, OUTBOX, {
-      dropped: (_kind, frames) => {
-        this.dropped += frames;
-      },
-    });
-    this.#reader = new FrameReader({
+    const memory = new TurnMemory();
+    const dropped = (_kind: OutboxKind, frames: number): void => {
+      this.dropped += frames;
+    };
+    this.#outbox = new Outbox(stream, OUTBOX, { dropped }, memory);
+    const sink: FrameSink = {
       frame: (type, buffer, at, end) => this.#frame(type, buffer, at, end),
       flush: () => this.#outbox.flush(clock.now()),
       malformed: () => undefined, // of a newer relay, perhaps
       oversized: () => this.end({ reason: "the relay sent a frame that is none" }),
-    });
+    };
+    this.#reader = new FrameReader(sink, memory);
     this.#initiation = initiate({
       local: want.machineKey,
       remotePublic: keyBytes(want.relayKey),

@@ -1,7 +1,11 @@
 import { KEY_BYTES } from "../kit/key.js";
 import { BODY_BYTES_MAX, bodyBounds, FRAME, HEADER_BYTES } from "../wire/relay.js";
+import type { TurnMemory } from "./turnmemory.js";
 
-/** Where the frames of one connection go. A frame is a stretch of a buffer that nobody else writes to. */
+/**
+ * Where the frames of one connection go. A frame is a stretch of a buffer that nobody else writes to until flush()
+ * returns, and after it while somebody holds the buffer.
+ */
 export type FrameSink = {
   /** A whole frame of a known type and a fitting length: `buffer[at]` is its type, `end` is behind its last byte. */
   frame(type: number, buffer: Uint8Array, at: number, end: number): void;
@@ -15,16 +19,18 @@ export type FrameSink = {
 
 /**
  * Cuts a stream into frames where they lie. Chunks that came together are joined, with what was left of a frame before
- * them: one copy, and all frames lie in one buffer. What it holds meanwhile is less than FRAME_BYTES_MAX.
+ * them: one copy, and all frames lie in one buffer. What it keeps meanwhile is less than FRAME_BYTES_MAX.
  */
 export class FrameReader {
   readonly #sink: FrameSink;
+  readonly #memory: TurnMemory;
   /** The beginning of a frame whose rest is still to come. */
   #rest: Uint8Array | undefined;
   #dead = false;
 
-  constructor(sink: FrameSink) {
+  constructor(sink: FrameSink, memory: TurnMemory) {
     this.#sink = sink;
+    this.#memory = memory;
   }
 
   /** True while a frame has begun and not ended. */
@@ -34,14 +40,14 @@ export class FrameReader {
 
   push(chunks: readonly Uint8Array[]): void {
     if (this.#dead) return;
-    const buffer = this.#join(chunks);
+    const buffer = this.#memory.join(this.#rest, chunks);
     const last = buffer.length;
     let at = 0;
     while (last - at >= HEADER_BYTES && !this.#dead) {
       const length = ((buffer[at + 1] ?? 0) << 8) | (buffer[at + 2] ?? 0);
       if (length > BODY_BYTES_MAX) {
         this.#giveUp();
-        return;
+        break;
       }
       const end = at + HEADER_BYTES + length;
       if (end > last) break;
@@ -50,13 +56,7 @@ export class FrameReader {
     }
     this.#sink.flush();
     this.#rest = at < last && !this.#dead ? new Uint8Array(buffer.subarray(at)) : undefined;
-  }
-
-  #join(chunks: readonly Uint8Array[]): Uint8Array {
-    const [first] = chunks;
-    if (this.#rest === undefined && chunks.length === 1 && first !== undefined) return first;
-    // Not kit's concat(), which zeroes 64 KB before it overwrites them.
-    return Buffer.concat(this.#rest === undefined ? chunks : [this.#rest, ...chunks]);
+    this.#memory.release(buffer);
   }
 
   #hand(buffer: Uint8Array, at: number, end: number, length: number): void {

@@ -1,4 +1,5 @@
 import type { Millis } from "../kit/time.js";
+import type { TurnMemory } from "./turnmemory.js";
 
 /** The connection as the switchboard sees it: one write under way at a time, reported back when it has left. */
 export type Port = {
@@ -34,13 +35,16 @@ export class Outbox {
   readonly #port: Port;
   readonly #limits: OutboxLimits;
   readonly #tally: OutboxTally;
+  readonly #memory: TurnMemory;
   readonly #queues: Record<OutboxKind, Queue> = { note: new Queue(), probe: new Queue(), data: new Queue() };
   #writingSince: Millis | undefined;
+  #writing = NOTHING;
 
-  constructor(port: Port, limits: OutboxLimits, tally: OutboxTally) {
+  constructor(port: Port, limits: OutboxLimits, tally: OutboxTally, memory: TurnMemory) {
     this.#port = port;
     this.#limits = limits;
     this.#tally = tally;
+    this.#memory = memory;
   }
 
   /** Since when the write under way has not been taken; undefined while none is. */
@@ -55,10 +59,13 @@ export class Outbox {
   add(kind: OutboxKind, bytes: Uint8Array, frames: number): void {
     const queue = this.#queues[kind];
     const max = this.#bytesMax(kind);
-    queue.push({ bytes: this.#writingSince === undefined ? bytes : compact(bytes), frames });
+    const kept = this.#writingSince === undefined ? bytes : compact(bytes);
+    this.#memory.hold(kept);
+    queue.push({ bytes: kept, frames });
     while (queue.bytes > max) {
       const oldest = queue.shift();
       if (oldest === undefined) return;
+      this.#memory.release(oldest.bytes);
       this.#tally.dropped(kind, oldest.frames, oldest.bytes.length);
     }
   }
@@ -77,11 +84,14 @@ export class Outbox {
       }
     if (parts.length === 0) return;
     this.#writingSince = now;
+    this.#writing = parts;
     this.#port.write(parts);
   }
 
   written(now: Millis): void {
     this.#writingSince = undefined;
+    for (const part of this.#writing) this.#memory.release(part);
+    this.#writing = NOTHING;
     this.flush(now);
   }
 
@@ -90,6 +100,8 @@ export class Outbox {
     return kind === "data" ? dataBytesMax : kind === "probe" ? probeBytesMax : noteBytesMax;
   }
 }
+
+const NOTHING: readonly Uint8Array[] = [];
 
 function compact(bytes: Uint8Array): Uint8Array {
   return bytes.buffer.byteLength > WASTE_MAX * bytes.length ? new Uint8Array(bytes) : bytes;

@@ -5,17 +5,20 @@ import type { Key } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { ByteStream } from "../sys/bytestream.js";
 import type { Clock } from "../sys/clock.js";
+import type { FreeChunk } from "../sys/freeing.js";
 import type { Log } from "../sys/log.js";
 import type { Random } from "../sys/random.js";
 import type { SmallReply, SmallRequest } from "../sys/streamserver.js";
 import { CLOCK_SKEW_MAX_MS, REVOCATION_BYTES, verifyRevocation } from "../wire/admission.js";
 import { DIAL_BACK_TYPE, encodeRefused, REVOKE_PATH } from "../wire/relay.js";
 import { RELAY_LIMITS, type RelayLimits } from "./limits.js";
+import { Line, type LineKeeper } from "./line.js";
 import type { Member } from "./member.js";
 import { renderMetrics } from "./metrics.js";
-import { Session } from "./session.js";
+import type { SessionParts } from "./session.js";
 import type { StunCounters } from "./stunserver.js";
 import { Switchboard } from "./switchboard.js";
+import { TURN_BUFFERS_KEPT, TurnMemory } from "./turnmemory.js";
 
 export type RelayParts = {
   readonly noiseKey: KeyPair;
@@ -26,6 +29,8 @@ export type RelayParts = {
   readonly limits?: Partial<RelayLimits>;
   /** Sends one UDP datagram from a port that the receiver has never heard of; left out, no mapping is tried. */
   readonly sendDatagram?: (address: string, port: number, datagram: Uint8Array) => void;
+  /** Left out, what was read is left to the collector. */
+  readonly freeChunk?: FreeChunk | undefined;
   readonly log?: Log;
 };
 
@@ -37,14 +42,14 @@ const RESTART_SPREAD_MS: Millis = 4 * SECOND;
 const CLOSE_GRACE_MS: Millis = 300;
 const NONCES_MAX = 4_096;
 
-/** One connection and what is known of it. */
-type Line = { readonly stream: ByteStream; readonly session: Session };
-
 /** A relay without a port of its own: whoever listens hands it connections and requests. */
 export class RelayService {
   readonly #parts: RelayParts;
   readonly #limits: RelayLimits;
   readonly #switchboard: Switchboard;
+  /** The same for every connection, and so there once. */
+  readonly #sessionParts: SessionParts;
+  readonly #keeper: LineKeeper;
   readonly #lines = new Set<Line>();
   /** Not logged in yet, oldest first. */
   readonly #lobby = new Set<Line>();
@@ -56,7 +61,8 @@ export class RelayService {
   constructor(parts: RelayParts) {
     this.#parts = parts;
     this.#limits = { ...RELAY_LIMITS, ...parts.limits };
-    this.#switchboard = new Switchboard(this.#limits, parts.random, {
+    const memory = new TurnMemory(TURN_BUFFERS_KEPT, parts.freeChunk);
+    this.#switchboard = new Switchboard(this.#limits, parts.random, memory, {
       cut: (member, reason) => {
         const line = this.#byMember.get(member);
         parts.log?.info("device cut", { device: member.publicKey, reason });
@@ -65,6 +71,20 @@ export class RelayService {
       holdUntil: (member, at) => this.#hold(member, at),
       dialBack: (member, port, token) => this.#dialBack(member, port, token),
     });
+    this.#sessionParts = { ...parts, limits: this.#limits, switchboard: this.#switchboard, memory };
+    this.#keeper = {
+      clock: parts.clock,
+      end: (line, last) => this.#end(line, last, false),
+      loggedIn: (line) => {
+        this.#lobby.delete(line);
+        if (line.member !== undefined) this.#byMember.set(line.member, line);
+      },
+      left: (line) => {
+        this.#lines.delete(line);
+        this.#lobby.delete(line);
+        if (line.member !== undefined) this.#byMember.delete(line.member);
+      },
+    };
     void this.#run();
   }
 
@@ -83,45 +103,10 @@ export class RelayService {
       stream.terminate();
       return;
     }
-    const { clock } = this.#parts;
-    const [now, wall] = [clock.now(), clock.wall()];
-    let line: Line | undefined;
-    const port = {
-      write: (parts: readonly Uint8Array[]) => stream.write(parts),
-      pause: () => stream.pause(),
-      resume: () => stream.resume(),
-    };
-    const session = new Session(
-      { ...this.#parts, limits: this.#limits, switchboard: this.#switchboard },
-      {
-        port,
-        end: (last) => line !== undefined && this.#end(line, last, false),
-        loggedIn: (member) => {
-          if (line === undefined) return;
-          this.#lobby.delete(line);
-          this.#byMember.set(member, line);
-          left = () => this.#byMember.delete(member);
-        },
-      },
-      { address: stream.remote, binding: stream.binding },
-      now,
-      wall,
-    );
-    const opened: Line = { stream, session };
-    line = opened;
-    let left: () => void = () => undefined;
-    this.#lines.add(opened);
-    this.#enterLobby(opened);
-    stream.listen({
-      data: (chunks) => session.receive(chunks, clock.now(), clock.wall()),
-      written: () => session.written(clock.now()),
-      closed: () => {
-        session.closed();
-        this.#lines.delete(opened);
-        this.#lobby.delete(opened);
-        left();
-      },
-    });
+    const line = new Line(stream, this.#sessionParts, this.#keeper);
+    this.#lines.add(line);
+    this.#enterLobby(line);
+    stream.listen(line);
   }
 
   /** Ends every connection of the device now; either of its keys will do. How many there were. */
@@ -166,7 +151,7 @@ export class RelayService {
     this.#switchboard.announce({ waitMs: RESTART_WAIT_MS, spreadMs: RESTART_SPREAD_MS }, clock.now());
     if (this.#lines.size > 0) await clock.sleep(CLOSE_GRACE_MS).catch(() => undefined);
     this.#over.abort();
-    for (const { stream } of this.#lines) stream.terminate();
+    for (const { port } of this.#lines) port.terminate();
   }
 
   async #run(): Promise<void> {
@@ -176,6 +161,7 @@ export class RelayService {
       if (this.#over.signal.aborted) return;
       const now = clock.now();
       this.#switchboard.tick(now, clock.wall());
+      this.#sessionParts.memory.tidy();
       for (const { session } of this.#lines) session.tick(now);
     }
   }
@@ -192,9 +178,9 @@ export class RelayService {
   #end(line: Line, last: Uint8Array, byForce: boolean): void {
     line.session.closed();
     // Who is to be cut at once, or does not read, is not waited for; the word may still get through.
-    line.stream.write([last]);
-    if (byForce) line.stream.terminate();
-    else line.stream.end();
+    line.port.write([last]);
+    if (byForce) line.port.terminate();
+    else line.port.end();
   }
 
   #hold(member: Member, at: Millis): void {
@@ -206,7 +192,7 @@ export class RelayService {
   }
 
   #dialBack(member: Member, port: number, token: Uint8Array): void {
-    const address = this.#byMember.get(member)?.stream.remote;
+    const address = this.#byMember.get(member)?.port.remote;
     if (address === undefined || address === "") return;
     const magic = Uint8Array.of(
       PROBE_MAGIC >>> 24,

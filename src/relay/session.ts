@@ -13,11 +13,12 @@ import {
   type RelayRefusal,
 } from "../wire/relay.js";
 import { countIn } from "./counters.js";
-import { FrameReader } from "./framereader.js";
+import { FrameReader, type FrameSink } from "./framereader.js";
 import type { RelayLimits } from "./limits.js";
 import type { Member } from "./member.js";
 import type { Port } from "./outbox.js";
 import type { Switchboard } from "./switchboard.js";
+import type { TurnMemory } from "./turnmemory.js";
 
 export type SessionParts = {
   readonly noiseKey: KeyPair;
@@ -26,6 +27,7 @@ export type SessionParts = {
   readonly limits: RelayLimits;
   readonly random: (length: number) => Uint8Array;
   readonly switchboard: Switchboard;
+  readonly memory: TurnMemory;
 };
 
 /** One end of one connection, as the session uses it. */
@@ -43,7 +45,7 @@ type Stage =
   | { kind: "over" };
 
 /** One connection from its first byte: handshake, login, and then frames for the switchboard. No socket, no clock. */
-export class Session {
+export class Session implements FrameSink {
   readonly #parts: SessionParts;
   readonly #world: SessionWorld;
   readonly #address: string;
@@ -72,36 +74,21 @@ export class Session {
     this.#openedAt = now;
     this.#now = now;
     this.#wall = wall;
-    const { counters } = parts.switchboard;
-    this.#reader = new FrameReader({
-      frame: (type, buffer, at, end) => this.#frame(type, buffer, at, end),
-      flush: () => {
-        if (this.#stage.kind === "member") parts.switchboard.flush(this.#stage.member, this.#now);
-      },
-      malformed: () => {
-        this.#frames++;
-        counters.malformed++;
-      },
-      oversized: () => {
-        counters.oversized++;
-        this.#refuse("unreadable");
-      },
-    });
+    this.#reader = new FrameReader(this, parts.memory);
   }
 
-  /** What came together. The chunks are the session's from here on: they are written into and kept. */
+  /** What came together. The chunks are the session's from here on. */
   receive(chunks: readonly Uint8Array[], now: Millis, wall: Millis): void {
     if (this.#stage.kind === "over") return;
     this.#now = now;
     this.#wall = wall;
     const framesBefore = this.#frames;
-    this.#reader.push(chunks);
-    if (!this.#reader.inFrame) this.#frameSince = undefined;
-    else if (this.#frameSince === undefined || this.#frames > framesBefore) this.#frameSince = now;
-    if (this.#stage.kind !== "member") return;
     let bytes = 0;
     for (const chunk of chunks) bytes += chunk.length;
-    this.#parts.switchboard.charge(this.#stage.member, bytes, now);
+    this.#reader.push(chunks); // they are empty after it
+    if (!this.#reader.inFrame) this.#frameSince = undefined;
+    else if (this.#frameSince === undefined || this.#frames > framesBefore) this.#frameSince = now;
+    if (this.#stage.kind === "member") this.#parts.switchboard.charge(this.#stage.member, bytes, now);
   }
 
   /** Ends who takes too long to log in, or over one frame. */
@@ -130,7 +117,8 @@ export class Session {
     if (this.#stage.kind === "member") this.#parts.switchboard.written(this.#stage.member, now);
   }
 
-  #frame(type: number, buffer: Uint8Array, at: number, end: number): void {
+  /** For the reader alone, as are flush(), malformed() and oversized(). */
+  frame(type: number, buffer: Uint8Array, at: number, end: number): void {
     this.#frames++;
     const stage = this.#stage;
     if (stage.kind === "member" && type !== FRAME.renewal) {
@@ -165,6 +153,20 @@ export class Session {
         return;
       }
     }
+  }
+
+  flush(): void {
+    if (this.#stage.kind === "member") this.#parts.switchboard.flush(this.#stage.member, this.#now);
+  }
+
+  malformed(): void {
+    this.#frames++;
+    this.#parts.switchboard.counters.malformed++;
+  }
+
+  oversized(): void {
+    this.#parts.switchboard.counters.oversized++;
+    this.#refuse("unreadable");
   }
 
   #respond(message: Uint8Array): Response | undefined {

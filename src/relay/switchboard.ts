@@ -20,7 +20,8 @@ import {
 import { Counters, countIn } from "./counters.js";
 import type { RelayLimits } from "./limits.js";
 import { Directory, Member, type Place } from "./member.js";
-import { Outbox, type OutboxKind, type Port } from "./outbox.js";
+import { Outbox, type OutboxKind, type OutboxTally, type Port } from "./outbox.js";
+import type { TurnMemory } from "./turnmemory.js";
 
 /** What the switchboard wants done in the world. */
 export type SwitchboardEvents = {
@@ -44,6 +45,7 @@ export class Switchboard {
   readonly #limits: RelayLimits;
   readonly #events: SwitchboardEvents;
   readonly #random: (length: number) => Uint8Array;
+  readonly #memory: TurnMemory;
   readonly #directory = new Directory();
   /** By key, the wall time of its revocation; oldest first. */
   readonly #revoked = new Map<Key, Millis>();
@@ -58,10 +60,21 @@ export class Switchboard {
   #viewed: Uint8Array | undefined;
   #view: DataView = new DataView(new ArrayBuffer(0));
   readonly #touched = new Set<Member>();
+  readonly #tally: OutboxTally = {
+    dropped: (kind, frames) => {
+      this.counters.dropped[kind] += frames;
+    },
+  };
 
-  constructor(limits: RelayLimits, random: (length: number) => Uint8Array, events: SwitchboardEvents) {
+  constructor(
+    limits: RelayLimits,
+    random: (length: number) => Uint8Array,
+    memory: TurnMemory,
+    events: SwitchboardEvents,
+  ) {
     this.#limits = limits;
     this.#random = random;
+    this.#memory = memory;
     this.#events = events;
   }
 
@@ -81,11 +94,7 @@ export class Switchboard {
     if (this.isRevoked(admission)) return "revoked";
     if (this.#directory.members.size >= this.#limits.membersMax) return "full";
     const place = this.#directory.open(network, admission.publicKey);
-    const outbox = new Outbox(port, this.#limits, {
-      dropped: (kind, frames) => {
-        this.counters.dropped[kind] += frames;
-      },
-    });
+    const outbox = new Outbox(port, this.#limits, this.#tally, this.#memory);
     const expiresAt = now + stayOf(admission, wall);
     const member = new Member({ admission, network, port, outbox, place, limits: this.#limits, expiresAt }, now);
     this.#directory.add(member);

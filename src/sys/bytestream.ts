@@ -22,7 +22,7 @@ export interface ByteStream {
 }
 
 export type StreamListener = {
-  /** What arrived in one turn of the event loop, in order; the chunks are the listener's to keep and to write into. */
+  /** What arrived in one turn of the event loop, in order; the chunks are the listener's. */
   data(chunks: readonly Uint8Array[]): void;
   /** The last write has been handed to the kernel. */
   written(): void;
@@ -156,7 +156,7 @@ function destroyThis(this: Duplex): void {
 /** A message of a WebSocket; what it carries may be split over several. */
 export const MESSAGE_BYTES_MAX = 65_536;
 
-/** The bytes of a WebSocket's binary messages, where the messages begin and end does not matter. Pausing has no effect. */
+/** The bytes of a WebSocket's binary messages, where the messages begin and end does not matter. */
 export function adaptMessages(socket: BinarySocket): ByteStream {
   let listener: StreamListener | undefined;
   return {
@@ -179,8 +179,8 @@ export function adaptMessages(socket: BinarySocket): ByteStream {
         () => undefined, // the socket says so itself, by closing
       );
     },
-    pause: () => undefined,
-    resume: () => undefined,
+    pause: () => socket.pause?.(),
+    resume: () => socket.resume?.(),
     end: () => socket.close(),
     terminate: () => socket.terminate(),
   };

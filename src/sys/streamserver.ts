@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type RequestListener } from "node:http";
 import { createServer as createSecureServer } from "node:https";
+import type { Server, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { DEFAULT_CIPHERS } from "node:tls";
 import { adaptMessages, type ByteStream, MESSAGE_BYTES_MAX, SocketStream } from "./bytestream.js";
@@ -25,9 +26,8 @@ export type SmallReply = { readonly status: number; readonly type?: string; read
 export type SmallAnswer = (request: SmallRequest) => SmallReply;
 
 export const BODY_BYTES_MAX = 1_024;
-const HEADERS_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 10_000;
-const TLS_TIMEOUT_MS = 10_000;
+/** From a connection to its TLS, from there to the end of its headers, and of its request: each has so long. */
+export const PATIENCE_MS = 10_000;
 
 /**
  * AES-128 before AES-256, where Node has it the other way round: what is carried is ciphertext already, and it is a
@@ -42,26 +42,33 @@ export type StreamService = {
   readonly certificate: string;
   /** Of all kinds; the kernel refuses further ones until some end. */
   readonly connectionsMax: number;
+  /** Of those that have not left HTTP; at one more, the one that has waited longest is cut. */
+  readonly waitingMax?: number;
+  readonly patienceMs?: number;
   readonly streams: Streams;
   readonly answer: SmallAnswer;
 };
 
 export async function serveStreams(service: StreamService): Promise<Served> {
   const { address, port, key, certificate, connectionsMax, streams, answer } = service;
+  const { waitingMax = connectionsMax, patienceMs = PATIENCE_MS } = service;
   const server = createSecureServer(
     {
       key,
       cert: certificate,
       minVersion: "TLSv1.2",
       ciphers: CIPHERS,
-      handshakeTimeout: TLS_TIMEOUT_MS,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
+      handshakeTimeout: patienceMs,
+      headersTimeout: patienceMs,
+      requestTimeout: patienceMs,
+      connectionsCheckingInterval: patienceMs / 2,
     },
     smallListener(answer),
   );
   server.maxConnections = connectionsMax;
+  const left = limitWaiting(server, waitingMax);
   server.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    left(request.socket);
     stream.on("error", () => stream.destroy());
     if (request.url?.split("?")[0] === streams.path) upgradeStream(streams, request, stream, head);
     else refuseUpgrade(stream, "404 Not Found");
@@ -71,12 +78,31 @@ export async function serveStreams(service: StreamService): Promise<Served> {
   return { port: boundPort(server), close: () => closeServer(server, open) };
 }
 
+/**
+ * Bounds the connections that are still in TCP, TLS or HTTP: who opens thousands and says nothing takes the place of
+ * others who say nothing. The function it returns is told who has left HTTP.
+ */
+function limitWaiting(server: Server, waitingMax: number): (socket: Socket) => void {
+  // TLS has a socket of its own over the one that was accepted: both name the same other end.
+  const nameOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+  const waiting = new Map<string, Socket>();
+  function ended(this: Socket): void {
+    if (waiting.get(nameOf(this)) === this) waiting.delete(nameOf(this));
+  }
+  server.on("connection", (socket: Socket) => {
+    waiting.set(nameOf(socket), socket);
+    socket.on("close", ended);
+    if (waiting.size > waitingMax) for (const [, oldest] of waiting) return void oldest.destroy();
+  });
+  return (socket) => {
+    waiting.get(nameOf(socket))?.off("close", ended);
+    waiting.delete(nameOf(socket));
+  };
+}
+
 /** Small requests without TLS, for what stays on one machine. */
 export async function servePlain(address: string, port: number, answer: SmallAnswer): Promise<Served> {
-  const server = createServer(
-    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
-    smallListener(answer),
-  );
+  const server = createServer({ headersTimeout: PATIENCE_MS, requestTimeout: PATIENCE_MS }, smallListener(answer));
   const open = trackStreams(server);
   await listenOn(server, address, port);
   return { port: boundPort(server), close: () => closeServer(server, open) };
@@ -114,7 +140,8 @@ async function upgradeMessages(
 }
 
 export function refuseUpgrade(stream: Duplex, status: string): void {
-  stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  // Destroyed, for whoever got its answer and does not close would have the connection for ever.
+  stream.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => stream.destroy());
 }
 
 /** An IPv4 address as a socket of both families shows it, without the ::ffff:. */

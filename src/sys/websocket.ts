@@ -8,6 +8,9 @@ export interface BinarySocket {
   send(message: Uint8Array): Promise<void>;
   /** Says who hears it, once. What arrived before is handed over at once; `closed` is the last call. */
   listen(listener: SocketListener): void;
+  /** Holds reading up; left out where nobody is to be held. */
+  pause?(): void;
+  resume?(): void;
   /** Ends it with a closing handshake, by force when that takes longer than CLOSE_TIMEOUT_MS. */
   close(): void;
   /** Ends it by force, now. */
@@ -24,6 +27,8 @@ export type DialOptions = {
   /** A longer message ends the connection. */
   readonly messageBytesMax: number;
   readonly timeoutMs: Millis;
+  /** For all that follows once something has answered there; as long as timeoutMs where it is left out. */
+  readonly handshakeTimeoutMs?: Millis;
   readonly signal: AbortSignal;
 };
 
@@ -35,12 +40,19 @@ export type Dial = (url: string, options: DialOptions) => Promise<BinarySocket>;
  * it alone: the Noise handshake inside authenticates the coordinator by its key, which no certificate could improve
  * on, and a home coordinator has a self-signed one. TLS is there for the proxies and firewalls on the way.
  */
-export const dialWebSocket: Dial = (url, { messageBytesMax, timeoutMs, signal }) =>
+export const dialWebSocket: Dial = (url, { messageBytesMax, timeoutMs, handshakeTimeoutMs = timeoutMs, signal }) =>
   new Promise((resolve, reject) => {
     const socket = new WebSocket(url, {
       rejectUnauthorized: false,
       maxPayload: messageBytesMax,
-      handshakeTimeout: timeoutMs,
+      handshakeTimeout: handshakeTimeoutMs,
+      finishRequest: (request) => {
+        request.once("socket", (stream) => {
+          const late = setTimeout(() => request.destroy(new Error(LATE)), timeoutMs);
+          for (const event of ["connect", "close"]) stream.once(event, () => clearTimeout(late));
+        });
+        request.end();
+      },
       perMessageDeflate: false, // the content is ciphertext
       followRedirects: false,
     });
@@ -63,6 +75,7 @@ export const dialWebSocket: Dial = (url, { messageBytesMax, timeoutMs, signal })
     if (signal.aborted) abort();
   });
 
+const LATE = "the connection was not made in time";
 export const CLOSE_TIMEOUT_MS: Millis = 1_000;
 /** Messages kept for a listener that is not there yet; no peer of ours sends two unasked. */
 const BACKLOG_MESSAGES_MAX = 4;
@@ -97,6 +110,8 @@ export function adaptSocket(socket: WebSocket): BinarySocket {
       for (const message of backlog.splice(0)) given.message(message);
       if (ended !== undefined) given.closed(ended);
     },
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
     close() {
       socket.close(1000);
       setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS).unref();
@@ -130,7 +145,7 @@ function inWords(error: Error, host: string): string {
   if (code.startsWith("ERR_SSL") || code.startsWith("ERR_TLS")) return `TLS failed: ${error.message}`;
   const status = /^Unexpected server response: (\d{3})$/.exec(error.message)?.[1];
   if (status !== undefined) return `it answered HTTP ${status}: no coordinator is there`;
-  if (/handshake has timed out/.test(error.message)) return "no answer in time";
+  if (error.message === LATE || /handshake has timed out/.test(error.message)) return "no answer in time";
   // Node tries every address of a name and reports an AggregateError without a message of its own.
   const first: unknown = "errors" in error && Array.isArray(error.errors) ? error.errors[0] : undefined;
   if (first instanceof Error) return inWords(first, host);

@@ -9,7 +9,8 @@ import { controlOf, locationOf, readSoap } from "../../src/nat/portmap/igd.js";
 import { decodeNatPmp } from "../../src/nat/portmap/natpmp.js";
 import { decodePcp, encodePcpMap } from "../../src/nat/portmap/pcp.js";
 import { decodeFrame, encodeFrame as encodeStun } from "../../src/nat/stunmessage.js";
-import { FrameReader } from "../../src/relay/framereader.js";
+import { FrameReader, type FrameSink } from "../../src/relay/framereader.js";
+import { TURN_BUFFERS_KEPT, TurnMemory } from "../../src/relay/turnmemory.js";
 import { issueAdmission, issueRevocation, verifyAdmission, verifyRevocation } from "../../src/wire/admission.js";
 import { decodeProbe, encodeProbe, type Probe, probeKey } from "../../src/wire/probe.js";
 import {
@@ -91,12 +92,13 @@ const stream = concat(...bodies, encodeFrame(FRAME.datagram, other.publicKey, ra
 /** Frames do not depend on how the stream was cut into chunks. */
 function framesOf(chunks: readonly Uint8Array[]): string[] {
   const seen: string[] = [];
-  const reader = new FrameReader({
+  const sink: FrameSink = {
     frame: (type, buffer, at, end) => void seen.push(`${type} ${toHex(buffer.subarray(at, end))}`),
     flush: () => {},
     malformed: () => void seen.push("malformed"),
     oversized: () => void seen.push("oversized"),
-  });
+  };
+  const reader = new FrameReader(sink, new TurnMemory(TURN_BUFFERS_KEPT));
   for (const chunk of chunks) reader.push([chunk]);
   return seen;
 }

@@ -4,7 +4,8 @@ import { connect as connectSecure, createServer as createSecureServer, type TLSS
 import { fromHex, utf8 } from "../../src/kit/bytes.js";
 import { hash, keyPairOf } from "../../src/kit/crypto.js";
 import { type Key, keyBytes, keyOf, parseKey } from "../../src/kit/key.js";
-import { FrameReader } from "../../src/relay/framereader.js";
+import { FrameReader, type FrameSink } from "../../src/relay/framereader.js";
+import { TurnMemory } from "../../src/relay/turnmemory.js";
 import type { ByteStream } from "../../src/sys/bytestream.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { dialStream } from "../../src/sys/streamdial.js";
@@ -113,7 +114,7 @@ async function login(name: string): Promise<Line> {
       writable: () => waiting.length === 0,
       heard: () => undefined,
     };
-    const reader = new FrameReader({
+    const sink: FrameSink = {
       frame(type, buffer, at, end) {
         const body = buffer.subarray(at + HEADER_BYTES, end);
         if (type === FRAME.reply) {
@@ -129,7 +130,8 @@ async function login(name: string): Promise<Line> {
       flush: () => undefined,
       malformed: () => reject(new Error("malformed")),
       oversized: () => reject(new Error("oversized")),
-    });
+    };
+    const reader = new FrameReader(sink, new TurnMemory());
     stream.listen({
       data(chunks) {
         if (!welcomed || want.do === "idle") reader.push(chunks);

@@ -5,6 +5,7 @@ import type { RelayLimits } from "../../src/relay/limits.js";
 import { RelayService } from "../../src/relay/server.js";
 import { systemClock } from "../../src/sys/clock.js";
 import type { Files } from "../../src/sys/files.js";
+import { chunkFreer } from "../../src/sys/freeing.js";
 import type { Served } from "../../src/sys/listening.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { type DialStream, dialStream } from "../../src/sys/streamdial.js";
@@ -46,6 +47,7 @@ export async function openTestRelay(limits: Partial<RelayLimits> = {}, port = 0)
     clock: systemClock,
     random: systemRandom,
     limits,
+    freeChunk: chunkFreer(),
     sendDatagram: (address, to, datagram) => void sent.push({ address, port: to, datagram }),
   });
   const served: Served = await serveStreams({

@@ -3,10 +3,11 @@ import { test } from "node:test";
 import { concat, utf8 } from "../../src/kit/bytes.js";
 import { keyBytes, keyOf } from "../../src/kit/key.js";
 import { MINUTE, SECOND } from "../../src/kit/time.js";
-import { FrameReader } from "../../src/relay/framereader.js";
+import { FrameReader, type FrameSink } from "../../src/relay/framereader.js";
 import { RELAY_LIMITS, type RelayLimits } from "../../src/relay/limits.js";
 import type { Member } from "../../src/relay/member.js";
 import { Switchboard } from "../../src/relay/switchboard.js";
+import { TURN_BUFFERS_KEPT, TurnMemory } from "../../src/relay/turnmemory.js";
 import { ADMISSION_LIFETIME_MAX_MS, CLOCK_SKEW_MAX_MS } from "../../src/wire/admission.js";
 import { BODY_BYTES_MAX, encodeFrame, FRAME } from "../../src/wire/relay.js";
 import { addressOf, datagramTo, framesIn, type Heard, machineOf, numbered, verifiedOf, WALL } from "./relaylab.js";
@@ -18,9 +19,10 @@ class World {
   readonly dialBacks: string[] = [];
   readonly board: Switchboard;
   readonly devices = new Map<Member, Device>();
+  readonly memory = new TurnMemory(TURN_BUFFERS_KEPT);
 
   constructor(limits: Partial<RelayLimits> = {}) {
-    this.board = new Switchboard({ ...RELAY_LIMITS, ...limits }, numbered(), {
+    this.board = new Switchboard({ ...RELAY_LIMITS, ...limits }, numbered(), this.memory, {
       cut: (member, reason) => void this.cuts.push(`${this.devices.get(member)?.name} ${reason}`),
       holdUntil: (member, at) => {
         const device = this.devices.get(member);
@@ -59,7 +61,8 @@ class Device {
   reads = true;
   answers = true;
   heldUntil: number | undefined;
-  #writes: Uint8Array[][] = [];
+  /** Not copied: as to a socket, what it says is looked at when it is taken. */
+  readonly #writes: (readonly Uint8Array[])[] = [];
   #read: Uint8Array[] = [];
   #reader: FrameReader | undefined;
 
@@ -69,7 +72,7 @@ class Device {
   }
 
   write(parts: readonly Uint8Array[]): void {
-    this.#writes.push(parts.map((part) => part.slice()));
+    this.#writes.push(parts);
     if (this.reads) this.read();
   }
 
@@ -82,7 +85,7 @@ class Device {
   /** Takes the write that is under way, and with it every one that follows. */
   read(): void {
     for (let write = this.#writes.shift(); write !== undefined; write = this.#writes.shift()) {
-      this.#read.push(...write);
+      this.#read.push(...write.map((part) => part.slice()));
       if (this.member !== undefined) this.#world.board.written(this.member, this.#world.now);
     }
   }
@@ -90,12 +93,13 @@ class Device {
   say(...frames: Uint8Array[]): void {
     const { board, now } = this.#world;
     const member = this.member ?? assert.fail("not joined");
-    this.#reader ??= new FrameReader({
+    const sink: FrameSink = {
       frame: (type, buffer, at, end) => board.frame(member, type, buffer, at, end, this.#world.now),
       flush: () => board.flush(member, this.#world.now),
       malformed: () => board.counters.malformed++,
       oversized: () => board.cut(member, "unreadable"),
-    });
+    };
+    this.#reader ??= new FrameReader(sink, this.#world.memory);
     const chunk = concat(...frames);
     this.#reader.push([chunk]);
     board.charge(member, chunk.length, now);

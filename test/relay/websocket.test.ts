@@ -85,6 +85,23 @@ test("a revoked device is cut there too", async () => {
   assert.equal(await target.refusal(), "revoked");
 });
 
+test("a device is held to its rate there too, and nothing it sent is lost", async () => {
+  const slow = await openTestRelay({ bytesPerSecondMax: 200_000 });
+  const [sender, reader] = [
+    new TestDevice("fast", slow.url, true, undefined, undefined, dialMessages),
+    new TestDevice("counts", slow.url),
+  ];
+  opened.push(sender, reader);
+  await Promise.all([sender.connected(), reader.connected()]);
+  const at = performance.now();
+  for (let i = 0; i < 400; i++) sender.client.send(addressOf("counts"), new Uint8Array(1_200));
+  await reader.until(() => reader.heard.length === 400);
+  const ms = performance.now() - at;
+  await slow.close();
+  // Half a megabyte: the first 64 KB may come at once, and the two last messages before they are charged.
+  assert.ok(ms > 1_000, `${ms} ms`);
+});
+
 test("where a message ends does not matter: a login and a datagram in messages of one byte each arrive", async () => {
   const reader = await device("reader");
   const socket = new WebSocket(WSS, { rejectUnauthorized: false });

@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { after, test } from "node:test";
+import { connect as connectSecure, type TLSSocket } from "node:tls";
+import type { ByteStream } from "../../src/sys/bytestream.js";
+import { dialStream } from "../../src/sys/streamdial.js";
+import { serveStreams } from "../../src/sys/streamserver.js";
+import { BINDING_HEADER, RELAY_PATH, RELAY_PROTOCOL } from "../../src/wire/relay.js";
+import { dialOptions, tls } from "./relayworld.js";
+
+/** Who comes to a relay's port and never becomes a connection of the relay's: real sockets, and little patience. */
+const LIMIT = { timeout: 20_000 };
+const PATIENCE_MS = 400;
+/** The look at HTTP's timeouts comes every half of it, and the machine may have other things to do. */
+const MUCH_LONGER_MS = 10 * PATIENCE_MS;
+const WAITING_MAX = 8;
+
+const accepted: ByteStream[] = [];
+const served = await serveStreams({
+  ...{ address: "127.0.0.1", port: 0, ...tls, connectionsMax: 1_000 },
+  ...{ waitingMax: WAITING_MAX, patienceMs: PATIENCE_MS },
+  answer: () => ({ status: 404 }),
+  streams: {
+    path: RELAY_PATH,
+    protocol: RELAY_PROTOCOL,
+    bindingHeader: BINDING_HEADER,
+    accept: (stream) => void accepted.push(stream),
+  },
+});
+after(() => served.close());
+const where = { port: served.port, host: "127.0.0.1" };
+const dial = () => dialStream(`https://127.0.0.1:${served.port}${RELAY_PATH}`, dialOptions());
+
+async function openPlain(): Promise<Socket> {
+  const socket = connect({ ...where, allowHalfOpen: true });
+  socket.on("error", () => undefined);
+  await once(socket, "connect");
+  return socket;
+}
+
+async function openSecure(): Promise<TLSSocket> {
+  const socket = connectSecure({ socket: await openPlain(), rejectUnauthorized: false });
+  socket.on("error", () => undefined);
+  await once(socket, "secureConnect");
+  return socket;
+}
+
+/** How long the other end leaves it open. This one never closes: it goes on writing until that is refused. */
+async function held(socket: Socket): Promise<number> {
+  const at = performance.now();
+  const poke = (): void => void (socket.destroyed || socket.write("x", () => setImmediate(poke)));
+  socket.on("end", poke);
+  socket.resume();
+  await new Promise((resolve) => socket.on("close", resolve));
+  return performance.now() - at;
+}
+
+const REQUEST = `GET ${RELAY_PATH} HTTP/1.1\r\nHost: x\r\n`;
+const STRANGERS: Readonly<Record<string, () => Promise<Socket>>> = {
+  "says nothing": openPlain,
+  "begins TLS and never goes on": async () => {
+    const socket = await openPlain();
+    socket.write(Uint8Array.of(22, 3, 1));
+    return socket;
+  },
+  "says nothing after TLS": openSecure,
+  "never ends its headers": async () => {
+    const socket = await openSecure();
+    socket.write(`${REQUEST}Conn`);
+    return socket;
+  },
+  "never sends the body it announced": async () => {
+    const socket = await openSecure();
+    socket.write("POST /revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx");
+    return socket;
+  },
+  "asks for another protocol and stays": async () => {
+    const socket = await openSecure();
+    socket.write(`${REQUEST}Connection: Upgrade\r\nUpgrade: other\r\n\r\n`);
+    return socket;
+  },
+  "upgrades at another path and stays": async () => {
+    const socket = await openSecure();
+    socket.write(`GET /else HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${RELAY_PROTOCOL}\r\n\r\n`);
+    return socket;
+  },
+};
+for (const [what, open] of Object.entries(STRANGERS))
+  test(`who ${what} is cut within the patience there is`, LIMIT, async () => {
+    const ms = await held(await open());
+    assert.ok(ms < MUCH_LONGER_MS, `${ms} ms`);
+  });
+
+test("however many say nothing, only so many of them are there, and a device gets in at once", LIMIT, async () => {
+  const mute = await Promise.all(Array.from({ length: 20 * WAITING_MAX }, openPlain));
+  const closed = mute.map((socket) => held(socket));
+  const count = accepted.length;
+  const streams = [await dial(), await dial()];
+  assert.equal(accepted.length, count + 2);
+  await Promise.all(closed);
+  // Those that got in are beyond the bound: they stay however many come.
+  const more = await Promise.all(Array.from({ length: 2 * WAITING_MAX }, openPlain));
+  const answered = new Promise<void>((resolve) => {
+    streams[0]?.listen({ data: () => resolve(), written: () => undefined, closed: () => undefined });
+  });
+  accepted[count]?.write([Uint8Array.of(1)]);
+  await answered;
+  for (const socket of more) socket.destroy();
+  for (const stream of streams) stream.terminate();
+});
