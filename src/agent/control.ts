@@ -64,8 +64,10 @@ export type ControlEvents = {
 
 export const CONTROL_LIMITS = Object.freeze({
   backoffMinMs: 0.5 * SECOND,
-  backoffMaxMs: 30 * SECOND,
+  backoffMaxMs: 15 * SECOND,
   dialTimeoutMs: 10 * SECOND,
+  /** From there to the open socket: a coordinator to which everybody returns at once has them wait in line. */
+  handshakeTimeoutMs: 30 * SECOND,
   /** From hello to welcome or refused. */
   welcomeTimeoutMs: 10 * SECOND,
 });
@@ -143,13 +145,22 @@ export class ControlClient {
 
   /** This machine is elsewhere: a connection of its old address is dead, and would take seconds to prove it. */
   moved(): void {
-    this.#session?.end("this machine has moved to another network");
-    this.#hurry.abort();
+    this.#anew("this machine has moved to another network");
+  }
+
+  /** What a hello says of this device is another thing now. */
+  greetAgain(): void {
+    this.#anew("this device has another key to offer");
   }
 
   /** The network changed: proves the connection, or ends the waiting for the next try. */
   hurry(): void {
     this.#session?.probe();
+    this.#hurry.abort();
+  }
+
+  #anew(reason: string): void {
+    this.#session?.end(reason);
     this.#hurry.abort();
   }
 
@@ -161,6 +172,7 @@ export class ControlClient {
       const socket = await dial(controlUrl(url), {
         messageBytesMax: MESSAGE_BYTES_MAX,
         timeoutMs: CONTROL_LIMITS.dialTimeoutMs,
+        handshakeTimeoutMs: CONTROL_LIMITS.handshakeTimeoutMs,
         signal,
       });
       if (signal.aborted) {
@@ -210,7 +222,7 @@ export class ControlClient {
       const hello = this.#want.hello();
       const said = this.#report ?? hello.report;
       const { seq } = this.#atlas;
-      const have = { speaks: ["delta"], ...(seq === undefined ? {} : { haveSeq: seq }) };
+      const have = { speaks: ["delta", "rotate"], ...(seq === undefined ? {} : { haveSeq: seq }) };
       open.send({ ...hello, ...have, type: "hello", version: CONTROL_VERSION, report: said });
       const reason = await open.ended;
       greeting.abort();

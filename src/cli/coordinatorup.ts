@@ -20,6 +20,7 @@ import { whoamiToTell } from "./whoamiurls.js";
 const HEALTH_WAIT_MS: Millis = 30 * SECOND;
 const HEALTH_POLL_MS: Millis = 300;
 const REACH_TIMEOUT_MS: Millis = 5 * SECOND;
+const MEMORY_STEP_MIB = 256;
 /** `uname -m` where this program's native parts run. */
 const ARCHITECTURES: Record<string, string> = { x64: "x86_64", arm64: "aarch64" };
 
@@ -87,10 +88,18 @@ export async function putCoordinator(
   const templates = await readTemplates(templateOf(parts));
   const bundles = await readBundles(parts, COORDINATOR_BUNDLES);
   const architecture = ARCHITECTURES[process.arch] ?? process.arch;
-  const service = coordinatorService(templates, bundles, values, architecture, sha256Hex);
+  const machine = { architecture, memoryMiB: await memoryOf(ssh) };
+  const service = coordinatorService(templates, bundles, values, machine, sha256Hex);
   const changes = await putService({ ssh, progress, signal, where }, service);
   const status = await progress.step(`wait for the coordinator on ${where}`, () => healthy(call, ssh));
   return { changes, status, values };
+}
+
+/** As it was bought: what the kernel keeps to itself differs from one to the next. */
+async function memoryOf(ssh: Ssh): Promise<number> {
+  const { stdout } = await ssh.run(["cat", "/proc/meminfo"]);
+  const kibibytes = Number(/^MemTotal:\s+(\d+) kB$/m.exec(stdout)?.[1] ?? 0);
+  return Math.max(MEMORY_STEP_MIB, Math.round(kibibytes / 1_024 / MEMORY_STEP_MIB) * MEMORY_STEP_MIB);
 }
 
 /** Whether the machine's coordinator, running or not, is the one that takes our admin token. */

@@ -42,6 +42,16 @@ export const deviceCommands: readonly Command[] = [
     run: async (call) => (await import("./devicedecisions.js")).keyLifetime(call),
   },
   {
+    usage: "device key-rotation [duration]",
+    summary: "Show or say after what time a device makes itself a new WireGuard key; 0s: not by itself",
+    run: async (call) => (await import("./devicedecisions.js")).keyRotation(call),
+  },
+  {
+    usage: "device exit-key-lifetime [duration]",
+    summary: "Show or say how long an exit node's WireGuard key counts; it makes a new one in time; 0s: for ever",
+    run: async (call) => (await import("./devicedecisions.js")).exitKeyLifetime(call),
+  },
+  {
     usage: "device revoke <device>",
     summary: "Shut a device out for good; its peers have dropped it when this returns",
     run: async (call) => (await import("./deviceactions.js")).revokeDevice(call),

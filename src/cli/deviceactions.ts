@@ -3,20 +3,23 @@ import { formatDuration, type Millis } from "../kit/time.js";
 import { type DeviceInfo, deviceInfo } from "../wire/adminapi.js";
 import { callCoordinator, listAll } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
+import { ownerCell } from "./owner.js";
 import { renderTable } from "./table.js";
 
 export async function listDevices(call: Call): Promise<Outcome> {
   const devices = await listAll(call, "/devices", "devices", deviceInfo);
   const now = call.parts.clock.wall();
+  const owned = devices.some((device) => ownerCell(device) !== "");
   const rows = devices.map((device) => [
     device.name,
     device.role,
+    ...(owned ? [ownerCell(device)] : []),
     device.addresses[0] ?? "",
     presence(device, now),
     device.agentVersion,
     device.routes.join(" "),
   ]);
-  const header = ["NAME", "ROLE", "ADDRESS", "STATE", "VERSION", "ROUTES"];
+  const header = ["NAME", "ROLE", ...(owned ? ["OWNER"] : []), "ADDRESS", "STATE", "VERSION", "ROUTES"];
   return { value: { devices }, text: devices.length === 0 ? "no devices" : renderTable([header, ...rows]) };
 }
 
@@ -46,12 +49,15 @@ function receipt({ told }: DeviceInfo): string {
       : relays.asked === 1
         ? `; the relay ${relays.confirmed === 1 ? "refuses it" : "has not confirmed"}`
         : `; ${howMany(relays.confirmed, relays.asked)} relays refuse it${silent}`;
-  if (told.peers === 0) return `; no peer is connected now${byRelays}`;
+  const { unheard = 0 } = told;
+  const others =
+    unheard === 0 ? "" : `; ${unheard} other coordinator${unheard === 1 ? " has" : "s have"} not told of theirs`;
+  if (told.peers === 0) return `; no peer is connected now${others}${byRelays}`;
   const who = howMany(told.confirmed, told.peers);
   const slowest = told.devices?.[0];
   const last = slowest === undefined || told.confirmed < 2 ? "" : ` (${slowest.name} last)`;
   const silentPeers = told.silent?.length ? `; not yet: ${told.silent.slice(0, NAMED_MAX).join(", ")}` : "";
-  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}${last}${silentPeers}${byRelays}`;
+  return `; ${who} connected peers confirmed within ${formatDuration(told.tookMs)}${last}${silentPeers}${others}${byRelays}`;
 }
 
 const howMany = (some: number, all: number): string => (some === all ? `all ${all}` : `${some} of ${all}`);
@@ -59,6 +65,7 @@ const howMany = (some: number, all: number): string => (some === all ? `all ${al
 const WAITING = {
   approval: "waits for approval",
   "key-expired": "key expired",
+  lock: "waits for a signature",
 } as const satisfies Record<NonNullable<DeviceInfo["waiting"]>, string>;
 
 function presence(device: DeviceInfo, now: Millis): string {

@@ -47,23 +47,44 @@ export async function approval(call: Call): Promise<Outcome> {
   return { value: settings, text };
 }
 
-export async function keyLifetime(call: Call): Promise<Outcome> {
-  const [wanted] = call.args;
-  const lifetime = wanted === undefined ? undefined : parseDuration(wanted);
-  if (wanted !== undefined && lifetime === undefined)
-    throw new Failure("usage", `expected a duration such as 90d, or 0s, got "${wanted}"`, {
-      advice: "exitnode device key-lifetime 180d",
-    });
-  const settings =
-    lifetime === undefined
-      ? await callCoordinator(call, networkSettings, "GET", "/settings")
-      : await callCoordinator(call, networkSettings, "PATCH", "/settings", { keyLifetimeMs: lifetime });
-  const { keyLifetimeMs } = settings;
-  const text =
-    keyLifetimeMs === 0
+export const keyLifetime = (call: Call): Promise<Outcome> =>
+  period(call, "keyLifetimeMs", "exitnode device key-lifetime 180d", (time) =>
+    time === undefined
       ? "the keys of people's devices do not end"
-      : `the keys of people's devices end ${formatDuration(keyLifetimeMs)} after they came in`;
-  return { value: settings, text };
+      : `the keys of people's devices end ${time} after they came in`,
+  );
+
+export const keyRotation = (call: Call): Promise<Outcome> =>
+  period(call, "keyRotationMs", "exitnode device key-rotation 90d", (time) =>
+    time === undefined
+      ? "no device makes itself a new WireGuard key; on one: exitnode rotate"
+      : `every device makes itself a new WireGuard key within ${time}`,
+  );
+
+export const exitKeyLifetime = (call: Call): Promise<Outcome> =>
+  period(call, "exitKeyLifetimeMs", "exitnode device exit-key-lifetime 30d", (time) =>
+    time === undefined
+      ? "the WireGuard keys of exit nodes do not end"
+      : `an exit node's WireGuard key ends after ${time}, and it makes itself a new one in half of that`,
+  );
+
+/** Shows a setting of the network that is a time, or changes it; `0s` is none. */
+async function period(
+  call: Call,
+  setting: "keyLifetimeMs" | "keyRotationMs" | "exitKeyLifetimeMs",
+  example: string,
+  say: (time: string | undefined) => string,
+): Promise<Outcome> {
+  const [wanted] = call.args;
+  const duration = wanted === undefined ? undefined : parseDuration(wanted);
+  if (wanted !== undefined && duration === undefined)
+    throw new Failure("usage", `expected a duration such as 90d, or 0s, got "${wanted}"`, { advice: example });
+  const settings =
+    duration === undefined
+      ? await callCoordinator(call, networkSettings, "GET", "/settings")
+      : await callCoordinator(call, networkSettings, "PATCH", "/settings", { [setting]: duration });
+  const now = settings[setting];
+  return { value: settings, text: say(now === 0 ? undefined : formatDuration(now)) };
 }
 
 function amend(call: Call, wanted: DeviceRequest): Promise<DeviceInfo> {

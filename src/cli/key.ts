@@ -12,6 +12,7 @@ export const keyCommands: readonly Command[] = [
       },
       { flags: "--lifetime <DURATION>", description: "the same as --expires" },
       { flags: "--name <NAME>", description: "the name that the machine gets; default: the one it asks for" },
+      { flags: "--user <LOGIN>", description: "whose devices it makes; default: nobody's" },
       { flags: "--reusable", description: "let any number of machines in, until it expires or is revoked" },
       {
         flags: "--tag <TAG>",

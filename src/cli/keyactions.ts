@@ -16,13 +16,14 @@ import type { Call, Outcome } from "./command.js";
 import { renderTable } from "./table.js";
 
 export async function createKey(call: Call): Promise<Outcome> {
-  const { role, name, reusable, tag, ephemeral, preapproved } = call.options;
+  const { role, name, user, reusable, tag, ephemeral, preapproved } = call.options;
   const wanted: KeyRequest = parseWith(
     keyRequest,
     {
       role: role ?? "device",
       lifetimeMs: lifetimeFrom(call.options.expires ?? call.options.lifetime),
       ...(name === undefined ? {} : { name }),
+      ...(user === undefined ? {} : { user }),
       reusable: reusable === true,
       tags: tag ?? [],
       ephemeral: ephemeral === true,
@@ -33,7 +34,8 @@ export async function createKey(call: Call): Promise<Outcome> {
   );
   const created = await callCoordinator(call, createdKey, "POST", "/keys", wanted);
   const remaining = formatDuration(created.expiresAtMs - created.createdAtMs);
-  const guest = created.role === "exit-node" ? "an exit node" : "a device";
+  const device = created.user === undefined ? "a device" : `a device of ${created.user}`;
+  const guest = created.role === "exit-node" ? "an exit node" : device;
   const times = created.reusable ? "any number of times" : "once";
   const wait = created.preapproved ? "" : "\neach then waits for: exitnode device approve <device>";
   const text = `${created.joinKey}\n\nlets ${guest} in, ${times}, within ${remaining}; on that machine:\n  exitnode up --join <key>${wait}`;
@@ -66,6 +68,7 @@ function lifetimeFrom(text: unknown): Millis {
 function traitsOf(key: KeyInfo): string[] {
   return [
     key.reusable ? "reusable" : "once",
+    ...(key.user === undefined ? [] : [`for ${key.user}`]),
     ...key.tags.map((tag) => `tag:${tag}`),
     ...(key.ephemeral ? ["ephemeral"] : []),
     ...(key.preapproved ? [] : ["needs approval"]),

@@ -106,7 +106,8 @@ async function ask(parts: SignInParts, want: SignInWant, url: string, signal: Ab
   const settled = new AbortController();
   try {
     const session = await openSession({ ...parts, socket }, machineKey, coordinatorKey, (message) => hear(message));
-    session.send({ ...hello, type: "hello", version: CONTROL_VERSION, signIn: true });
+    // It speaks for the agent, which changes keys when the coordinator wants it.
+    session.send({ ...hello, speaks: ["rotate"], type: "hello", version: CONTROL_VERSION, signIn: true });
     const late = parts.clock.sleep(ANSWER_TIMEOUT_MS, settled.signal).then(
       () => "it did not answer in time",
       () => "",

@@ -67,7 +67,7 @@ export async function signIn(
 
 /** Root has made them, and the agent reads them. */
 async function giveKeys(parts: Parts, user: User): Promise<void> {
-  for (const name of [DEVICE_FILES.machineKey, DEVICE_FILES.wireguardKey, "discovery.key"])
+  for (const name of [DEVICE_FILES.machineKey, DEVICE_FILES.wireguardKey, DEVICE_FILES.lockKey, "discovery.key"])
     await lchown(join(parts.paths.var, name), user.uid, user.gid);
 }
 

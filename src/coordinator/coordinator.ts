@@ -13,6 +13,8 @@ import { sealSeed } from "../wire/seal.js";
 import { openAdministration } from "./administration.js";
 import { ChangeFeed } from "./changefeed.js";
 import { isMember } from "./device.js";
+import { DeviceLocks } from "./devicelock.js";
+import { expel } from "./expulsion.js";
 import { Fellows } from "./fellows.js";
 import { openIdentity } from "./identity/identity.js";
 import { LOBBY_MAX } from "./lobby.js";
@@ -119,9 +121,22 @@ export async function startCoordinator(
     get names() {
       return names.map;
     },
+    get lock() {
+      return locks.map;
+    },
+    loginOf: (userId) => people.users.get(userId)?.login,
   };
-  const registry = await Registry.open({ store, feed, range: want.ipv4, random, wall: () => clock.wall() });
+  const registry = await Registry.open({
+    ...{ store, feed, range: want.ipv4, random, clock },
+    isReserved: (name) => policies.isReserved(name),
+  });
   relays.recall(registry.devices.values());
+  const locks = await DeviceLocks.open({
+    store,
+    registry,
+    // With a lock, every peer's text says how it stands to it.
+    changed: (id) => (id === undefined ? switchboard.relaysChanged() : switchboard.changed(id)),
+  });
   const { devices } = registry;
   const policies = await Policies.open({
     store,
@@ -159,6 +174,7 @@ export async function startCoordinator(
   feed.on("setting", async (view) => {
     if (await relays.reread(view)) switchboard.relaysChanged();
     if (await names.reread(view)) switchboard.changed();
+    if (await locks.reread(view)) switchboard.relaysChanged();
   });
   policies.changed = () => switchboard.changed();
   registry.watch((changes) => {
@@ -172,6 +188,7 @@ export async function startCoordinator(
   const identity = await openIdentity(
     {
       ...{ files: parts.files, fetch: parts.fetch ?? fetch, secret: secrets.noise, lockout },
+      isShared: postgres !== undefined,
       ...{ store, registry, feed, random, wall: () => clock.wall(), ...log },
       changed: ({ id }) => switchboard.changed(id),
       peopleChanged: () => void policies.followPeople(),
@@ -198,7 +215,12 @@ export async function startCoordinator(
     forwardedCalls: switchboard.calls.forwarded,
     forwardedCallBytes: switchboard.calls.bytes,
   });
-  const membership = new Membership({ registry, store, changed: ({ after }) => switchboard.changed(after?.id) });
+  const membership = new Membership({
+    registry,
+    store,
+    random,
+    changed: ({ after }) => switchboard.changed(after?.id),
+  });
   const tokens = new Tokens({ store, random, people, wall: () => clock.wall() });
   const upkeep = new Upkeep({ registry, switchboard, relays, clock, ...log });
   const administration = openAdministration({
@@ -208,6 +230,7 @@ export async function startCoordinator(
       switchboard,
       relays,
       names,
+      locks,
       facts,
       status,
       store,
@@ -224,10 +247,7 @@ export async function startCoordinator(
   const site = mountSite({
     ...{ identity, devices, now: () => clock.now(), wall: () => clock.wall(), ...log },
     isOnline: (id) => switchboard.isOnline(id),
-    revoke: async ({ id, machineKey }, by) => {
-      await registry.revoke(id, by);
-      await Promise.all([switchboard.expel(id), relays.revoke(machineKey)]);
-    },
+    expel: (id, by) => expel({ registry, switchboard, relays, ...log }, id, by),
   });
   const opened: Served[] = [];
   const close = async (): Promise<void> => {

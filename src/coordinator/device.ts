@@ -2,6 +2,7 @@ import type { Cidr, Ip } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { DeviceReport } from "../wire/control.js";
+import type { DeviceLock } from "../wire/lock.js";
 import type { Waiting } from "../wire/map.js";
 import type { Role } from "../wire/schema.js";
 
@@ -31,12 +32,17 @@ export type Device = {
   readonly ephemeral: boolean;
   /** Undefined: it waits for an administrator and knows nobody. */
   readonly approvedAtMs?: Millis;
-  /** From then on its peers do without it until its person signs in again; undefined: never. */
+  /**
+   * From then on its peers do without it: until its person signs in again or, of an exit node, until its agent has made
+   * another WireGuard key. Undefined: never.
+   */
   readonly keyExpiresAtMs?: Millis;
+  /** When its agent is to make itself another WireGuard key; undefined: it is not to, or does not know how. */
+  readonly rotateAtMs?: Millis;
   /** Approved by an administrator, beyond what its role gives. */
   readonly approvedRoutes: readonly Cidr[];
-  /** By a trusted device, over this one's keys, where the network has a device lock. */
-  readonly lockSignature?: string;
+  /** Its lock key, what that says of its other keys and, where the network has a device lock, who signed for it. */
+  readonly lock?: DeviceLock;
 };
 
 /** Who is in, approved or not. */

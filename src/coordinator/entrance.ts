@@ -21,6 +21,8 @@ export type Network = {
   readonly range: Cidr;
   readonly ula: Cidr;
   readonly devicesMax: number;
+  /** Names that rights go by, which nobody takes by asking for them; left out, there are none. */
+  readonly isReserved?: ((name: string) => boolean) | undefined;
 };
 
 /** `joinKey` is the stored key of the hello's secret; `id` is what a new device is called by. */
@@ -50,17 +52,21 @@ export function admit(
   const wanted = joinKey.name ?? hello.name;
   const taken = (name: string): boolean => network.devices.byName(name) !== undefined;
   if (joinKey.role === "exit-node" && taken(wanted)) return refuse("name-taken");
+  // An exit node's key comes from an administrator, and so does a name that the key of nobody's devices gives.
+  const isGiven = joinKey.role === "exit-node" || (joinKey.name !== undefined && joinKey.userId === undefined);
+  const isReserved = (name: string): boolean => !isGiven && network.isReserved?.(name) === true;
   const addresses = network.devices.nextAddresses(network.range, network.ula);
   if (addresses === undefined) return refuse("full");
   const device: Device = {
     id,
-    name: freeName(wanted, taken),
+    name: freeName(wanted, (name) => taken(name) || isReserved(name)),
     wantedName: hello.name,
     role: joinKey.role,
     machineKey,
     publicKey: hello.publicKey,
     ...addresses,
     report: hello.report,
+    ...(hello.lock === undefined ? {} : { lock: hello.lock }),
     agentVersion: hello.agentVersion,
     createdAtMs: now,
     lastSeenAtMs: now,
@@ -81,7 +87,9 @@ export function renews(device: Device, joinKey: StoredKey | undefined, now: Mill
 
 /** A known device keeps its name until it asks for another one than before. */
 function renewed(network: Network, known: Device, hello: Hello): Device {
-  const taken = (name: string): boolean => (network.devices.byName(name) ?? known).id !== known.id;
+  const taken = (name: string): boolean =>
+    (network.devices.byName(name) ?? known).id !== known.id ||
+    (name !== known.name && network.isReserved?.(name) === true);
   // An exit node's name is what people chose it by: when the new one is taken, the old one stays.
   const renames = hello.name !== known.wantedName && !(known.role === "exit-node" && taken(hello.name));
   return {
@@ -90,8 +98,16 @@ function renewed(network: Network, known: Device, hello: Hello): Device {
     wantedName: hello.name,
     publicKey: hello.publicKey,
     report: hello.report,
+    ...spokenFor(known, hello),
     agentVersion: hello.agentVersion,
   };
+}
+
+/** What has been signed is the lock key: a signature stays for as long as the device keeps that. */
+function spokenFor({ lock: before }: Device, { lock: said }: Hello): Pick<Device, "lock"> {
+  if (said === undefined) return {};
+  const signature = before?.key === said.key ? before.signature : undefined;
+  return { lock: { ...said, ...(signature === undefined ? {} : { signature }) } };
 }
 
 const LABEL_CHARACTERS_MAX = 63;

@@ -20,6 +20,8 @@ const BEAT_MS: Millis = SECOND;
 export const WORDS_WAITING_MAX = 256;
 /** Receipts of revocations that have come in and were not asked for yet. */
 const RECEIPTS_MAX = 256;
+/** Devices whose coming or going is written in one change. */
+const PRESENCE_AT_ONCE_MAX = 1_000;
 const PRUNE_EVERY_BEATS = 60;
 const WORD_CHANNEL = "exitnode_word";
 const LEASE_PREFIX = "coordinator:";
@@ -85,8 +87,9 @@ export class Fellows {
   #beats = 0;
   #beating: Promise<void> = Promise.resolve();
   #deafen: () => Promise<void> = async () => undefined;
-  /** Presence is written in the order in which devices come and go. */
-  #last: Promise<void> = Promise.resolve();
+  /** Of devices that came (true) or left since presence was last written: what came in a storm is one change. */
+  readonly #unwritten = new Map<string, boolean>();
+  #writing: Promise<void> | undefined;
 
   constructor(parts: FellowsParts, events: FellowsEvents) {
     this.#parts = parts;
@@ -124,11 +127,11 @@ export class Fellows {
   }
 
   came(deviceId: string): void {
-    this.#write(({ presence }) => presence.put([deviceId], this.#self));
+    this.#write([deviceId], true);
   }
 
   left(deviceId: string): void {
-    this.#write(({ presence }) => presence.remove(deviceId, this.#self));
+    this.#write([deviceId], false);
   }
 
   /** Hands a sealed probe to where the device is; false when it is nowhere else. */
@@ -145,15 +148,17 @@ export class Fellows {
   }
 
   /** What the others tell of a revocation, as far as they do within the time. */
-  async receipts(deviceId: string, timeoutMs: Millis): Promise<Receipt[]> {
+  async receipts(deviceId: string, timeoutMs: Millis): Promise<{ receipts: Receipt[]; unheard: number }> {
     const { clock } = this.#parts;
+    // Who holds no device has nobody to tell.
+    const holders = new Set(this.#holders.values());
+    const asked = [...this.#live].filter((holder) => holders.has(holder));
+    const unheard = (): string[] => asked.filter((one) => this.#receipts.get(deviceId)?.has(one) !== true);
     const deadline = new AbortController();
     const all = new Promise<void>((resolve) => {
       const look = (): void => {
-        const got = this.#receipts.get(deviceId);
-        // Who holds no device has nobody to tell; and one that was killed a moment ago is not waited for in vain.
-        const holders = new Set(this.#holders.values());
-        if ([...this.#live].every((holder) => !holders.has(holder) || got?.has(holder))) resolve();
+        // One that was killed a moment ago is not waited for in vain.
+        if (unheard().every((one) => !this.#live.has(one))) resolve();
       };
       this.#watchers.add(look);
       deadline.signal.addEventListener("abort", () => this.#watchers.delete(look));
@@ -161,16 +166,16 @@ export class Fellows {
     });
     await Promise.race([all, clock.sleep(timeoutMs, deadline.signal).catch(() => undefined)]);
     deadline.abort();
-    const got = [...(this.#receipts.get(deviceId)?.values() ?? [])];
+    const told = { receipts: [...(this.#receipts.get(deviceId)?.values() ?? [])], unheard: unheard().length };
     this.#receipts.delete(deviceId);
-    return got;
+    return told;
   }
 
   async close(): Promise<void> {
     this.#over.abort();
     await this.#deafen();
     await this.#beating;
-    await this.#last;
+    await this.#writing;
     await this.#parts.store
       .change(async ({ leases, presence }) => {
         await presence.removeAllOf(this.#self);
@@ -186,6 +191,7 @@ export class Fellows {
       if (this.#over.signal.aborted) return;
       try {
         await this.#meet();
+        this.#write([], true);
         if (this.#beats++ % PRUNE_EVERY_BEATS === 0) await this.#prune();
         await this.#parts.catchUp();
         if (!well) this.#parts.log?.info("the database is back");
@@ -199,23 +205,20 @@ export class Fellows {
 
   /** Renews the own lease, and learns who else has one. */
   async #meet(): Promise<void> {
-    const { store } = this.#parts;
+    const { leases } = this.#parts.store.view;
     const name = `${LEASE_PREFIX}${this.#self}`;
-    const known = await store.view.leases.list(LEASE_PREFIX);
-    await store.view.leases.take(name, this.#self, LEASE_MS);
+    const wasThere = (await leases.list(name)).length > 0;
+    await leases.take(name, this.#self, LEASE_MS);
     // Taken for dead meanwhile, with all its devices.
-    if (!known.some((lease) => lease.name === name))
-      this.#write(({ presence }) => presence.put([...this.#events.connected()], this.#self));
-    const before = [...this.#live];
+    if (!wasThere) this.#write(this.#events.connected(), true);
+    const others = (await leases.list(LEASE_PREFIX)).filter(({ holder }) => holder !== this.#self);
+    const before = new Set(this.#live);
     this.#live.clear();
-    for (const { holder, over } of known) if (!over && holder !== this.#self) this.#live.add(holder);
-    for (const { holder, over } of known) if (over && holder !== this.#self) await this.#bury(holder);
-    const gone = before.filter((holder) => !this.#live.has(holder));
-    const cameOrWent = gone.length > 0 || this.#live.size > before.length;
-    if (!cameOrWent) return;
-    const ids = [...this.#holders].filter(([, holder]) => gone.includes(holder) || this.#live.has(holder));
-    this.#events.onPresence(ids.map(([id]) => id));
+    for (const { holder, over } of others) if (!over) this.#live.add(holder);
+    const changed = [...this.#holders].filter(([, holder]) => before.has(holder) !== this.#live.has(holder));
+    if (changed.length > 0) this.#events.onPresence(changed.map(([id]) => id));
     for (const look of [...this.#watchers]) look();
+    for (const { holder, over } of others) if (over) await this.#bury(holder);
   }
 
   /** Forgets one whose lease has run out; it may have come back at this very moment. */
@@ -254,10 +257,30 @@ export class Fellows {
     if (changed.length > 0) this.#events.onPresence(changed);
   }
 
-  #write(change: (view: StoreView) => Promise<void>): void {
+  #write(deviceIds: Iterable<string>, here: boolean): void {
     if (this.#over.signal.aborted) return;
-    // One at a time, and never more than there are devices: each stands for one that came or went.
-    this.#last = this.#last.then(() => this.#parts.store.change(change)).catch((error) => this.#failed(error));
+    for (const id of deviceIds) this.#unwritten.set(id, here);
+    this.#writing ??= this.#writePresence().finally(() => {
+      this.#writing = undefined;
+    });
+  }
+
+  async #writePresence(): Promise<void> {
+    while (this.#unwritten.size > 0) {
+      const written = [...this.#unwritten].slice(0, PRESENCE_AT_ONCE_MAX);
+      for (const [id] of written) this.#unwritten.delete(id);
+      const ids = (here: boolean): string[] => written.flatMap(([id, is]) => (is === here ? [id] : []));
+      try {
+        await this.#parts.store.change(async ({ presence }) => {
+          await presence.put(ids(true), this.#self);
+          await presence.remove(ids(false), this.#self);
+        });
+      } catch (error) {
+        // The next beat that finds the database tries again; what has changed since counts.
+        for (const [id, here] of written) if (!this.#unwritten.has(id)) this.#unwritten.set(id, here);
+        return this.#failed(error);
+      }
+    }
   }
 
   #say(said: Word): boolean {

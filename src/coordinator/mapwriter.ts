@@ -6,9 +6,9 @@ import { Ledger, type News } from "./ledger.js";
 import { encodeDelta, encodeMap, headOf, headTexts, type NetworkFacts, peerOf } from "./netmap.js";
 import type { Visibility } from "./visibility.js";
 
-/** A head that takes so long is told at most for the HEAD_SHAREth part of the time. */
-export const HEAD_LONG_MS: Millis = 1;
-export const HEAD_SHARE = 40;
+/** Heads that take so long are worked out for the HEAD_SHAREth part of the time at most, all of them together. */
+export const HEAD_LONG_MS: Millis = 0.25;
+export const HEAD_SHARE = 20;
 
 export type MapWriterParts = {
   /** The registry's, live. */
@@ -37,9 +37,11 @@ export class MapWriter {
   readonly #peers = new Map<string, PeerTexts>();
   /** The head each device was last told. */
   readonly #heads = new Map<string, ReadonlyMap<string, string>>();
-  /** For those whose head takes long: when it is worth working out again. */
-  readonly #headsAt = new Map<string, Millis>();
-  readonly #late = new Map<string, Millis>();
+  /** Those whose head takes long; and when the next one of them may be worked out. */
+  readonly #long = new Set<string>();
+  #longAt: Millis = 0;
+  /** Of these, whose head is to be told yet: the one that has waited longest first. */
+  readonly #late = new Set<string>();
 
   constructor(parts: MapWriterParts) {
     this.#parts = parts;
@@ -92,7 +94,7 @@ export class MapWriter {
   forget(deviceId: string): void {
     this.#peers.delete(deviceId);
     this.#heads.delete(deviceId);
-    this.#headsAt.delete(deviceId);
+    this.#long.delete(deviceId);
     this.#late.delete(deviceId);
     this.ledger.forget(deviceId);
   }
@@ -111,31 +113,39 @@ export class MapWriter {
     const wanted = news.kind === "whole" || news.head;
     if (before !== undefined && !wanted) return before;
     const startedAt = clock.now();
-    const notBefore = this.#headsAt.get(self.id) ?? startedAt;
-    if (before !== undefined && news.kind === "delta" && (urgent || startedAt < notBefore)) {
+    const isEarly = this.#long.has(self.id) && startedAt < this.#longAt;
+    if (before !== undefined && news.kind === "delta" && (urgent || isEarly)) {
       this.ledger.headLater(self.id);
-      this.#late.set(self.id, notBefore);
+      this.#late.add(self.id);
       return before;
     }
     const head = headTexts(headOf(self, this.#parts.facts, this.#parts.visibility.filterOf(self)));
     this.#heads.set(self.id, head);
     this.#late.delete(self.id);
     const tookMs = clock.now() - startedAt;
-    if (tookMs < HEAD_LONG_MS) this.#headsAt.delete(self.id);
-    else this.#headsAt.set(self.id, startedAt + tookMs * HEAD_SHARE);
+    if (tookMs < HEAD_LONG_MS) this.#long.delete(self.id);
+    else {
+      this.#long.add(self.id);
+      this.#longAt = startedAt + tookMs * HEAD_SHARE;
+    }
     return head;
   }
 
   /** When the first head that could not be told with the news can be. */
   lateAt(): Millis | undefined {
-    return this.#late.size === 0 ? undefined : Math.min(...this.#late.values());
+    for (const id of this.#late) if (!this.#long.has(id)) return 0;
+    return this.#late.size === 0 ? undefined : this.#longAt;
   }
 
-  /** Whose late head can be told now. */
+  /** Whose late head can be told now: of the long ones, the one that has waited longest. */
   takeLate(now: Millis): string[] {
-    const due = [...this.#late].filter(([, at]) => at <= now).map(([id]) => id);
-    for (const id of due) this.#late.delete(id);
-    return due;
+    const taken: string[] = [];
+    for (const id of this.#late) {
+      if (this.#long.has(id) && (now < this.#longAt || taken.some((one) => this.#long.has(one)))) continue;
+      taken.push(id);
+      this.#late.delete(id);
+    }
+    return taken;
   }
 
   /** Whoever may use the same routes through a device is told the same text. */

@@ -1,15 +1,18 @@
 import { Failure } from "../kit/failure.js";
 import type { Millis } from "../kit/time.js";
+import type { Random } from "../sys/random.js";
 import type { DeviceRequest, NetworkSettings, SettingsRequest } from "../wire/adminapi.js";
 import type { Actor } from "./actor.js";
 import { type Device, isMember } from "./device.js";
 import { readSettings, withKeyExpiry, writeSettings } from "./networksettings.js";
 import type { DeviceChange, Registry } from "./registry.js";
+import { withRotation } from "./rotation.js";
 import type { Store } from "./store/store.js";
 
 export type MembershipParts = {
   readonly registry: Registry;
   readonly store: Store;
+  readonly random: Random;
   /** Tells whom it concerns. */
   readonly changed: (change: DeviceChange) => void;
 };
@@ -51,13 +54,27 @@ export class Membership {
     return readSettings(this.#parts.store.view);
   }
 
-  /** For devices and keys from now on: who is in stays in. */
-  decide(wanted: SettingsRequest, by: Actor): Promise<NetworkSettings> {
-    return this.#parts.registry.change(async ({ view, note }) => {
+  /** For devices and keys from now on: who is in stays in. How often WireGuard keys change holds for all at once. */
+  async decide(wanted: SettingsRequest, by: Actor): Promise<NetworkSettings> {
+    const { registry, random, changed } = this.#parts;
+    const changes: DeviceChange[] = [];
+    const settings = await registry.change(async ({ view, now, put, note }) => {
+      const old = await readSettings(view);
       const settings = await writeSettings(view, wanted);
-      await note(by, "settings.change", "network", wanted);
+      note(by, "settings.change", "network", wanted);
+      if (settings.keyRotationMs === old.keyRotationMs && settings.exitKeyLifetimeMs === old.exitKeyLifetimeMs)
+        return settings;
+      for (const before of registry.devices.values()) {
+        // Whose agent changes no keys, or has not said so yet, is told when it comes.
+        if (before.rotateAtMs === undefined || !isMember(before)) continue;
+        const after = withRotation(before, settings, random, now);
+        await put(after);
+        changes.push({ before, after });
+      }
       return settings;
     });
+    for (const change of changes) changed(change);
+    return settings;
   }
 
   #renamed(device: Device, name: string): Device {

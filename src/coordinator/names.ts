@@ -3,6 +3,7 @@ import type { Ip } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
 import { type MapNames, mapNames, NAMES_DOMAIN_DEFAULT, RECORDS_MAX, SPLIT_MAX } from "../wire/names.js";
 import type { Actor } from "./actor.js";
+import { Newest } from "./newest.js";
 import type { Store, StoreView } from "./store/store.js";
 
 export type NamesParts = { readonly store: Store; readonly wall: () => Millis };
@@ -15,6 +16,7 @@ const AT_FIRST: MapNames = { domain: NAMES_DOMAIN_DEFAULT, records: [], split: [
 export class Names {
   readonly #parts: NamesParts;
   #map: MapNames;
+  readonly #newest = new Newest();
 
   private constructor(parts: NamesParts, map: MapNames) {
     this.#parts = parts;
@@ -32,9 +34,10 @@ export class Names {
 
   /** Another coordinator of the same store may have changed them: true when it has. */
   async reread(view: StoreView): Promise<boolean> {
-    const before = this.#map;
-    this.#take(await kept(view));
-    return this.#map !== before;
+    const now = await this.#newest.read(() => kept(view));
+    if (now === undefined || JSON.stringify(now) === JSON.stringify(this.#map)) return false;
+    this.#map = now;
+    return true;
   }
 
   /** What is left out stays. */
@@ -81,22 +84,18 @@ export class Names {
     });
   }
 
-  #take(now: MapNames): void {
-    if (JSON.stringify(now) !== JSON.stringify(this.#map)) this.#map = now;
-  }
-
   /** From what the store holds at that moment; the same as before changes nothing and is not noted. */
   async #change(by: Actor, action: string, target: string, change: (now: MapNames) => MapNames): Promise<MapNames> {
     const { store, wall } = this.#parts;
-    const after = await store.change(async (view) => {
+    await store.change(async (view) => {
       const before = await kept(view);
       const after = change(before);
-      if (JSON.stringify(after) === JSON.stringify(before)) return before;
+      if (JSON.stringify(after) === JSON.stringify(before)) return;
       await view.settings.set(NAMES, JSON.stringify(after));
       await view.audit.append({ at: wall(), by, action, target });
-      return after;
     });
-    this.#take(after);
+    // Read, and not remembered: somebody else's change may have come after ours.
+    await this.reread(store.view);
     return this.#map;
   }
 }

@@ -1,5 +1,6 @@
 import type { Cidr } from "../kit/ip.js";
 import type { Millis } from "../kit/time.js";
+import type { MapLock } from "../wire/lock.js";
 import type { FilterRule, MapHead, MapPeer, MapRelay, MapSelf } from "../wire/map.js";
 import type { MapNames } from "../wire/names.js";
 import { type Device, waitingOf } from "./device.js";
@@ -17,15 +18,34 @@ export type NetworkFacts = {
   readonly relays: readonly MapRelay[];
   /** Replaced, never changed in place. */
   readonly names?: MapNames;
+  /** Replaced, never changed in place. */
+  readonly lock?: MapLock | undefined;
   /** By which keys expire; without it, none does. */
   readonly wall?: () => Millis;
+  /** People's logins by their ids: a person keeps theirs. */
+  readonly loginOf?: (userId: string) => string | undefined;
 };
 
 /** A device as its peers see it. */
 export function peerOf(device: Device, online: boolean, facts: NetworkFacts): MapPeer {
   // Whatever else a device resolves with is its own business: only an exit node's answer for others.
   const resolvers = device.role === "exit-node" ? device.report.resolvers : [];
-  return { ...outlineOf(device, online, facts), resolvers };
+  const lock = isLocked(facts) ? device.lock : undefined;
+  return {
+    ...outlineOf(device, online, facts),
+    ...ownerOf(device, facts),
+    resolvers,
+    ...(lock === undefined ? {} : { lock }),
+  };
+}
+
+const isLocked = ({ lock }: NetworkFacts): boolean => lock !== undefined && lock.records.length > 0;
+
+/** Whose it is, as the policy sees it: a tagged device acts as its tags, and not as its person. */
+export function ownerOf({ userId, tags }: Device, { loginOf }: NetworkFacts): Pick<MapPeer, "user" | "tags"> {
+  if (tags.length > 0) return { tags: [...tags] };
+  const user = userId === undefined ? undefined : loginOf?.(userId);
+  return user === undefined ? {} : { user };
 }
 
 /** What peers and administrators alike are told of a device. */
@@ -50,29 +70,33 @@ export function outlineOf(device: Device, online: boolean, facts: NetworkFacts):
 export type HeadParts = { readonly [Part in keyof MapHead]: Readonly<MapHead[Part]> };
 
 /** A device as it sees itself. */
-export function selfOf(device: Device, now: Millis): MapSelf {
+export function selfOf(device: Device, facts: NetworkFacts): MapSelf {
+  const now = facts.wall?.() ?? 0;
   const waiting = waitingOf(device, now);
   return {
     id: device.id,
     name: device.name,
     role: device.role,
     addresses: [device.ipv4, device.ipv6],
-    ...(device.tags.length === 0 ? {} : { tags: [...device.tags] }),
+    ...ownerOf(device, facts),
     ...(waiting === undefined ? {} : { waiting }),
     ...(device.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: device.keyExpiresAtMs }),
+    ...(device.rotateAtMs === undefined ? {} : { rotateAtMs: device.rotateAtMs }),
+    ...(isLocked(facts) && device.lock?.signature !== undefined ? { lockSignature: device.lock.signature } : {}),
   };
 }
 
 /** A device's map without its number and its peers. Parts that several devices share should be the same objects. */
 export function headOf(self: Device, facts: NetworkFacts, filter?: readonly FilterRule[]): HeadParts {
   return {
-    self: selfOf(self, facts.wall?.() ?? 0),
+    self: selfOf(self, facts),
     ranges: facts.ranges,
     mtu: facts.mtu,
     ...(facts.whoami.length === 0 ? {} : { whoami: facts.whoami }),
     ...(facts.coordinatorUrls === undefined ? {} : { coordinatorUrls: facts.coordinatorUrls }),
     ...(facts.relays.length === 0 ? {} : { relays: facts.relays }),
     ...(facts.names === undefined ? {} : { names: facts.names }),
+    ...(facts.lock === undefined ? {} : { lock: facts.lock }),
     ...(filter === undefined ? {} : { filter }),
   };
 }

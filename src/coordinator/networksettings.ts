@@ -10,6 +10,8 @@ const NETWORK = "network";
 export const DEFAULT_SETTINGS: NetworkSettings = Object.freeze({
   approvalRequired: false,
   keyLifetimeMs: 180 * 24 * HOUR,
+  keyRotationMs: 90 * 24 * HOUR,
+  exitKeyLifetimeMs: 0,
 });
 
 /** What the administrators have decided for the whole network; what they have not, by default. */

@@ -6,7 +6,7 @@ import type { PolicyInfo, PolicyPreview } from "../wire/policyapi.js";
 import type { Actor } from "./actor.js";
 import type { ChangeFeed } from "./changefeed.js";
 import { parsePolicy } from "./policy/parse.js";
-import { DEFAULT_POLICY, DEFAULT_POLICY_TEXT, type Policy } from "./policy/policy.js";
+import { DEFAULT_POLICY, DEFAULT_POLICY_TEXT, deviceNames, type Policy } from "./policy/policy.js";
 import { preview } from "./policy/preview.js";
 import { selectorKey } from "./policy/selector.js";
 import { type PolicyUser, personKeys } from "./policy/standing.js";
@@ -34,6 +34,7 @@ export class Policies {
   /** Called when every device's map may be another one. */
   changed: () => void = () => undefined;
   #latest: StoredPolicy | undefined;
+  #deviceNames: ReadonlySet<string> = new Set();
 
   private constructor(parts: PoliciesParts) {
     this.#parts = parts;
@@ -75,6 +76,11 @@ export class Policies {
     );
   }
 
+  /** Whether the policy goes by this name of a device, so that nobody may take it who is no administrator. */
+  isReserved(name: string): boolean {
+    return this.#deviceNames.has(name);
+  }
+
   /** What would be if this text were the policy; without one, whether the policy's own tests hold now. */
   preview(text: string = this.current.text): PolicyPreview {
     const policy = parsePolicy(text);
@@ -94,7 +100,12 @@ export class Policies {
   }
 
   /** Saves a policy whose tests hold and makes it the one that does; `replaces` is the version it was made from. */
-  async set(text: string, replaces: number | undefined, by: Actor, action = "policy.set"): Promise<PolicyPreview> {
+  async set(
+    text: string,
+    replaces: number | string | undefined,
+    by: Actor,
+    action = "policy.set",
+  ): Promise<PolicyPreview> {
     const { store, wall } = this.#parts;
     const found = this.preview(text);
     const [failed] = found.failed;
@@ -105,7 +116,7 @@ export class Policies {
     const policy = parsePolicy(text);
     const saved = await store.change(async (view) => {
       const last = (await view.policies.latest())?.version ?? 0;
-      if (replaces !== undefined && replaces !== last)
+      if (replaces !== undefined && String(replaces) !== String(last))
         throw new Failure("policy-changed", `the policy is at version ${last} by now, and not at ${replaces}`, {
           advice: "exitnode policy show",
         });
@@ -137,6 +148,7 @@ export class Policies {
     // Two changes at once may end in either order here.
     if (this.#latest !== undefined && stored !== undefined && stored.version < this.#latest.version) return;
     this.#latest = stored;
+    this.#deviceNames = deviceNames(policy);
     this.visibility.refresh(policy);
   }
 

@@ -172,6 +172,7 @@ export class Reception {
   #respond(message: Uint8Array): ReturnType<typeof respond> {
     const { noiseKey, random } = this.#parts;
     const ephemeral = keyPairOf(random(KEY_BYTES));
+    keepImported(ephemeral.privateKey); // for the two times it is used
     return respond({ local: noiseKey, prologue: utf8(CONTROL_PROLOGUE), ephemeral, message });
   }
 

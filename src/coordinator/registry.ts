@@ -3,16 +3,18 @@ import { Failure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
+import type { Clock } from "../sys/clock.js";
 import type { Random } from "../sys/random.js";
-import type { KeyInfo } from "../wire/adminapi.js";
-import type { DeviceReport, Refusal } from "../wire/control.js";
+import type { KeyInfo, NetworkSettings } from "../wire/adminapi.js";
+import type { DeviceReport } from "../wire/control.js";
 import { PEERS_MAX } from "../wire/map.js";
 import type { Role } from "../wire/schema.js";
 import type { Actor } from "./actor.js";
 import type { ChangeFeed } from "./changefeed.js";
+import { CommitQueue } from "./commitqueue.js";
 import { type Device, isMember } from "./device.js";
-import { admit, type Hello, renews } from "./entrance.js";
-import { personKey, signedIn } from "./identity/personkey.js";
+import type { Hello } from "./entrance.js";
+import { type Greeted, greeting } from "./greeting.js";
 import {
   describeKey,
   forgettableKeys,
@@ -22,10 +24,12 @@ import {
   type StoredKey,
   secretText,
 } from "./joinkeys.js";
-import { readSettings, withKeyExpiry } from "./networksettings.js";
+import { readSettings } from "./networksettings.js";
 import { Roster } from "./roster.js";
+import type { AuditEvent } from "./store/audit.js";
 import { sameDevice } from "./store/devices.js";
 import type { Store, StoreView } from "./store/store.js";
+import type { Turn } from "./turn.js";
 
 /** A device's own entry is not among its peers, hence one more. */
 export const DEVICES_MAX = PEERS_MAX + 1;
@@ -35,8 +39,10 @@ export type RegistryParts = {
   /** Where the store is shared: what other coordinators change. */
   readonly feed?: ChangeFeed;
   readonly range: Cidr;
+  /** Names of devices that the policy goes by: administrators give them. */
+  readonly isReserved?: (name: string) => boolean;
   readonly random: Random;
-  readonly wall: () => Millis;
+  readonly clock: Clock;
 };
 
 export type Wanted = {
@@ -50,39 +56,41 @@ export type Wanted = {
   readonly preapproved?: boolean | undefined;
 };
 
+/** The devices as they are read. */
+export type DevicesNow = ReadonlyMap<string, Device> &
+  Pick<Roster, "version" | "changedSince" | "byMachineKey" | "memberByPublicKey">;
+
 /** A device as it was and as it is now; undefined: not there. */
 export type DeviceChange = { readonly before: Device | undefined; readonly after: Device | undefined };
 
-/** A change as it is made: what is written through `view`, and what memory is to hold once that lasts. */
-export type Turn = {
-  readonly view: StoreView;
-  readonly now: Millis;
-  /** Writes what differs from the device as it was, or adds it. */
-  put(device: Device, joinKeyId?: string): Promise<void>;
-  remove(id: string): Promise<void>;
-  note(by: Actor, action: string, target: string, details?: Readonly<Record<string, unknown>>): Promise<void>;
-};
+/** What was decided, and does not last yet. */
+type Draft = { readonly devices: Map<string, Device | undefined>; readonly notes: AuditEvent[] };
+const newDraft = (): Draft => ({ devices: new Map(), notes: [] });
 
 /** The devices and keys: in memory to be read, in the store to last; changes happen one after the other. */
 export class Registry {
   readonly #parts: RegistryParts;
+  /** What lasts. */
   readonly #devices = new Roster();
+  /** The same, with what the transaction under way has decided so far: two joins at once must not get one address. */
+  readonly #next = new Roster();
+  readonly #queue: CommitQueue<Turn>;
   readonly #watchers = new Set<(changes: readonly DeviceChange[]) => void>();
-  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(parts: RegistryParts) {
     this.#parts = parts;
+    this.#queue = new CommitQueue(parts.clock, (decisions) => this.#commit(decisions));
   }
 
   static async open(parts: RegistryParts): Promise<Registry> {
     const registry = new Registry(parts);
     parts.feed?.on("device", (view, ids) => registry.#reread(view, ids));
-    for (const device of await parts.store.view.devices.all()) registry.#devices.set(device.id, device);
+    for (const device of await parts.store.view.devices.all()) registry.#hold(device.id, device);
     return registry;
   }
 
   /** Revoked ones too, in the order they joined. */
-  get devices(): ReadonlyMap<string, Device> & Pick<Roster, "version" | "changedSince"> {
+  get devices(): DevicesNow {
     return this.#devices;
   }
 
@@ -101,35 +109,73 @@ export class Registry {
 
   /** One change, whole or not at all; `decide` sees the newest devices, and memory follows when the store has it. */
   change<T>(decide: (turn: Turn) => Promise<T>): Promise<T> {
-    return this.#inTurn(async () => {
-      const { store, feed, wall } = this.#parts;
-      const after = new Map<string, Device | undefined>();
+    return this.#queue.alone(async () => {
+      const { store, feed } = this.#parts;
+      const draft = newDraft();
       const result = await store.change(async (view) => {
         await feed?.catchUp(view);
-        const now = wall();
-        return decide({
-          view,
-          now,
-          put: async (device, joinKeyId) => {
-            const before = this.#devices.get(device.id);
-            if (before === undefined) await view.devices.add(device, joinKeyId ?? null);
-            else await view.devices.update(after.get(device.id) ?? before, device);
-            after.set(device.id, device);
-          },
-          remove: async (id) => {
-            await view.devices.remove(id);
-            after.set(id, undefined);
-          },
-          note: async (by, action, target, details = {}) => {
-            await view.audit.append({ at: now, by, action, target, details });
-          },
-        });
+        const result = await decide(this.#turn(view, draft, () => readSettings(view)));
+        await view.audit.append(...draft.notes);
+        return result;
       });
-      for (const [id, device] of after)
-        if (device === undefined) this.#devices.delete(id);
-        else this.#devices.set(id, device);
+      for (const [id, device] of draft.devices) this.#hold(id, device);
       return result;
     });
+  }
+
+  /** Changes in one transaction, in which each of them lasts or fails by itself. */
+  async #commit(decisions: readonly ((turn: Turn) => Promise<unknown>)[]): Promise<PromiseSettledResult<unknown>[]> {
+    const { store, feed } = this.#parts;
+    const decided = newDraft();
+    let settings: Promise<NetworkSettings> | undefined;
+    const works = decisions.map((decide) => async (view: StoreView) => {
+      const draft = newDraft();
+      const result = await decide(this.#turn(view, draft, () => (settings ??= readSettings(view))));
+      decided.notes.push(...draft.notes);
+      for (const [id, device] of draft.devices) {
+        this.#next.put(id, device);
+        decided.devices.set(id, device);
+      }
+      return result;
+    });
+    try {
+      const results = await store.changeEach(works, {
+        begin: async (view) => feed?.catchUp(view),
+        end: (view) => view.audit.append(...decided.notes),
+      });
+      for (const [id, device] of decided.devices) this.#devices.put(id, device);
+      return results;
+    } catch (error) {
+      for (const id of decided.devices.keys()) this.#next.put(id, this.#devices.get(id));
+      throw error;
+    }
+  }
+
+  /** What a decision has to work with; `draft` is what it decides. */
+  #turn(view: StoreView, { devices, notes }: Draft, settings: Turn["settings"]): Turn {
+    const now = this.#parts.clock.wall();
+    return {
+      view,
+      now,
+      settings,
+      put: async (device, joinKeyId) => {
+        const before = devices.get(device.id) ?? this.#next.get(device.id);
+        if (before === undefined) await view.devices.add(device, joinKeyId ?? null);
+        else await view.devices.update(before, device);
+        devices.set(device.id, device);
+      },
+      hold: (device) => void devices.set(device.id, device),
+      remove: async (id) => {
+        await view.devices.remove(id);
+        devices.set(id, undefined);
+      },
+      note: (by, action, target, details = {}) => void notes.push({ at: now, by, action, target, details }),
+    };
+  }
+
+  #hold(id: string, device: Device | undefined): void {
+    this.#devices.put(id, device);
+    this.#next.put(id, device);
   }
 
   /** Changes one device, by id or name; an equal value changes nothing and is not noted. */
@@ -144,91 +190,52 @@ export class Registry {
       const device = amended(before, now);
       if (sameDevice(before, device)) return before;
       await put(device);
-      await note(by, action, device.id, { name: device.name });
+      note(by, action, device.id, { name: device.name });
       return device;
     });
   }
 
   /** Hears at once what other coordinators have changed. */
   catchUp(): Promise<void> {
-    return this.#inTurn(async () => this.#parts.feed?.catchUp());
+    return this.#queue.alone(async () => this.#parts.feed?.catchUp());
   }
 
   /** `userId` has signed in for this machine. */
-  hello(
-    machineKey: Key,
-    hello: Hello,
-    remote: string,
-    userId?: string,
-  ): Promise<{ device: Device } | { refusal: Refusal }> {
-    return this.change(async ({ view, now, put, note }) => {
-      const { store, range, random } = this.#parts;
-      const { joinSecret } = hello;
-      const person = userId === undefined ? undefined : { userId, settings: await readSettings(view) };
-      const joinKey =
-        person !== undefined
-          ? personKey(person.userId, person.settings, now)
-          : joinSecret === undefined
-            ? undefined
-            : await view.joinKeys.bySecret(hashSecret(joinSecret));
-      const network = { devices: this.#devices, range, ula: store.ula, devicesMax: DEVICES_MAX };
-      const entrance = admit(network, hello, machineKey, joinKey, `d${toHex(random(8))}`, now);
-      if (entrance.kind === "refused") return { refusal: entrance.code };
-      const isRenewed = person === undefined && entrance.kind === "known" && renews(entrance.device, joinKey, now);
-      const device =
-        person !== undefined
-          ? signedIn(entrance.device, person.userId, person.settings, now)
-          : isRenewed || (entrance.kind === "new" && entrance.device.approvedAtMs !== undefined)
-            ? withKeyExpiry(entrance.device, await readSettings(view), now)
-            : entrance.device;
-      if (device === undefined) return { refusal: "sign-in-refused" };
-      if (person !== undefined) await view.signIns.remove(machineKey);
-      if (entrance.kind === "known") {
-        if (person !== undefined)
-          await note({ name: `user:${person.userId}`, remote }, "device.sign-in", device.id, { name: device.name });
-        if (isRenewed && joinKey !== undefined) {
-          await view.joinKeys.use(joinKey.id, machineKey, now);
-          const by = { name: `device:${device.id}`, remote };
-          await note(by, "device.renew", device.id, { name: device.name, key: joinKey.id });
-        }
-        // When it was last seen is written when it leaves: a network that comes back at once writes nothing.
-        if (!sameDevice(this.find(device.id), device)) await put({ ...device, lastSeenAtMs: now });
-        return { device };
-      }
-      if (person === undefined) await view.joinKeys.use(entrance.by.id, machineKey, now);
-      await put(device, person === undefined ? entrance.by.id : undefined);
-      const by = { name: `device:${device.id}`, remote };
-      await note(by, "device.join", device.id, { name: device.name, role: device.role, key: entrance.by.id });
-      return { device };
-    });
+  hello(machineKey: Key, hello: Hello, remote: string, userId?: string): Promise<Greeted> {
+    const { range, store, random, clock, isReserved } = this.#parts;
+    const network = { devices: this.#next, range, ula: store.ula, devicesMax: DEVICES_MAX, isReserved };
+    return this.#queue.together(
+      greeting({ network, random, wall: () => clock.wall() }, { machineKey, hello, remote, userId }),
+    );
   }
 
   /** True when the report says something new. */
   report(id: string, report: DeviceReport): Promise<boolean> {
     const said = JSON.stringify(report);
-    const isNew = (device: Device | undefined): device is Device =>
-      device !== undefined && isMember(device) && JSON.stringify(device.report) !== said;
-    // Most reports repeat the last one: they cost no transaction.
-    return this.#inTurn(async () => isNew(this.#devices.get(id))).then(
-      (differs) =>
-        differs &&
-        this.change(async ({ put }) => {
-          const device = this.#devices.get(id);
-          if (!isNew(device)) return false;
-          await put({ ...device, report });
-          return true;
-        }),
-    );
+    const changed = (): Device | undefined => {
+      const device = this.#next.get(id);
+      return device !== undefined && isMember(device) && JSON.stringify(device.report) !== said ? device : undefined;
+    };
+    return this.#queue.together({
+      // Most reports repeat the last one: they cost no transaction.
+      look: () => (changed() === undefined ? false : undefined),
+      decide: async ({ put }) => {
+        const device = changed();
+        if (device !== undefined) await put({ ...device, report });
+        return device !== undefined;
+      },
+    });
   }
 
   /** Notes that the device was there until now. */
   seen(id: string): Promise<void> {
-    return this.#inTurn(async () => {
-      const device = this.#devices.get(id);
-      if (device === undefined) return;
-      const at = this.#parts.wall();
-      await this.#parts.store.view.devices.seen(id, at);
-      this.#devices.set(id, { ...device, lastSeenAtMs: at });
+    return this.#queue.together({
+      decide: async ({ view, now, hold }) => {
+        const device = this.#next.get(id);
+        if (device === undefined) return;
+        await view.devices.seen(id, now);
+        hold({ ...device, lastSeenAtMs: now });
+      },
     });
   }
 
@@ -243,7 +250,7 @@ export class Registry {
   remove(id: string, by: Actor): Promise<void> {
     return this.change(async ({ remove, note }) => {
       await remove(id);
-      await note(by, "device.remove", id, { name: this.#devices.get(id)?.name });
+      note(by, "device.remove", id, { name: this.#devices.get(id)?.name });
     });
   }
 
@@ -274,13 +281,14 @@ export class Registry {
       await view.joinKeys.forget(forgotten);
       await view.joinKeys.add(key);
       const { tags, ephemeral, preapproved } = key;
-      await note(by, "key.create", key.id, { role, name, reusable, tags, ephemeral, preapproved });
+      const owner = key.userId === undefined ? {} : { user: key.userId };
+      note(by, "key.create", key.id, { role, name, reusable, tags, ephemeral, preapproved, ...owner });
       return { info: describeKey(key, now), secret };
     });
   }
 
   async keys(): Promise<KeyInfo[]> {
-    const now = this.#parts.wall();
+    const now = this.#parts.clock.wall();
     return (await this.#parts.store.view.joinKeys.all()).map((key) => describeKey(key, now));
   }
 
@@ -288,13 +296,13 @@ export class Registry {
     return this.change(async ({ view, now, note }) => {
       if (!(await view.joinKeys.revoke(id, now)))
         throw new Failure("key-unknown", `no join key has the id "${id}"`, { advice: "exitnode key list" });
-      await note(by, "key.revoke", id);
+      note(by, "key.revoke", id);
     });
   }
 
   /** Fulfilled when every change begun is in the store. */
-  async settled(): Promise<void> {
-    await this.#last;
+  settled(): Promise<void> {
+    return this.#queue.alone(async () => undefined);
   }
 
   /** Rows that say what memory says are our own changes, come back to us. */
@@ -305,17 +313,9 @@ export class Registry {
     for (const id of ids === "all" ? new Set([...this.#devices.keys(), ...found.keys()]) : ids) {
       const [before, after] = [this.#devices.get(id), found.get(id)];
       if (before === after || (before !== undefined && after !== undefined && sameDevice(before, after))) continue;
-      if (after === undefined) this.#devices.delete(id);
-      else this.#devices.set(id, after);
+      this.#hold(id, after);
       changes.push({ before, after });
     }
     if (changes.length > 0) for (const watcher of this.#watchers) watcher(changes);
-  }
-
-  /** Two joins at once must not get one address. */
-  #inTurn<T>(change: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(change);
-    this.#last = result.catch(() => undefined);
-    return result;
   }
 }

@@ -19,6 +19,7 @@ import { OWN_RELAY, REMOTE_RELAYS_MAX, type RemoteRelay, remoteRelay } from "../
 import type { MapRelay } from "../wire/map.js";
 import { REVOKE_PATH } from "../wire/relay.js";
 import type { Actor } from "./actor.js";
+import { Newest } from "./newest.js";
 import type { Store, StoreView } from "./store/store.js";
 
 /** A relay that lives on the coordinator's own port. It knows the admission key's public half and nothing else of us. */
@@ -72,6 +73,7 @@ export class Relays {
   #added: readonly RemoteRelay[];
   #map: readonly MapRelay[] = [];
   #tellings = 0;
+  readonly #newest = new Newest();
   readonly #over = new AbortController();
 
   private constructor(parts: RelaysParts, added: readonly RemoteRelay[]) {
@@ -81,13 +83,13 @@ export class Relays {
   }
 
   static async open(parts: RelaysParts): Promise<Relays> {
-    return new Relays(parts, (await parts.store.view.settings.getJson(ADDED, z.array(remoteRelay))) ?? []);
+    return new Relays(parts, await kept(parts.store.view));
   }
 
   /** Another coordinator of the same store may have added or removed some: true when it has. */
-  async reread({ settings }: StoreView): Promise<boolean> {
-    const added = (await settings.getJson(ADDED, z.array(remoteRelay))) ?? [];
-    if (JSON.stringify(added) === JSON.stringify(this.#added)) return false;
+  async reread(view: StoreView): Promise<boolean> {
+    const added = await this.#newest.read(() => kept(view));
+    if (added === undefined || JSON.stringify(added) === JSON.stringify(this.#added)) return false;
     this.#added = added;
     this.#map = this.#mapNow();
     return true;
@@ -114,26 +116,31 @@ export class Relays {
 
   /** Adds it or replaces the one of its name; false when it was there already, exactly so. */
   async add(relay: RemoteRelay, by: Actor): Promise<boolean> {
-    const before = this.#remote().find(({ name }) => name === relay.name);
-    if (before !== undefined && sameRelay(before, relay)) return false;
+    const configured = this.#parts.configured.find(({ name }) => name === relay.name);
+    if (configured !== undefined && sameRelay(configured, relay)) return false;
     this.#refuseConfigured(relay.name);
-    const others = this.#added.filter(({ name }) => name !== relay.name);
-    if (this.#parts.configured.length + others.length >= REMOTE_RELAYS_MAX)
-      throw new Failure("relays-full", `the map holds ${REMOTE_RELAYS_MAX} relays of other machines already`, {
-        advice: "exitnode relay list, then: exitnode relay remove <name>",
-      });
-    await this.#keep([...others, relay], by, "relay.add", relay.name);
-    return true;
+    return this.#change(by, "relay.add", relay.name, (added) => {
+      const before = added.find(({ name }) => name === relay.name);
+      if (before !== undefined && sameRelay(before, relay)) return added;
+      const others = added.filter((one) => one !== before);
+      if (this.#parts.configured.length + others.length >= REMOTE_RELAYS_MAX)
+        throw new Failure("relays-full", `the map holds ${REMOTE_RELAYS_MAX} relays of other machines already`, {
+          advice: "exitnode relay list, then: exitnode relay remove <name>",
+        });
+      return [...others, relay];
+    });
   }
 
   async remove(name: string, by: Actor): Promise<void> {
     this.#refuseConfigured(name);
-    const left = this.#added.filter((relay) => relay.name !== name);
-    if (left.length === this.#added.length)
-      throw new Failure("relay-unknown", `no relay that could be removed is called "${name}"`, {
-        advice: "exitnode relay list",
-      });
-    await this.#keep(left, by, "relay.remove", name);
+    await this.#change(by, "relay.remove", name, (added) => {
+      const left = added.filter((relay) => relay.name !== name);
+      if (left.length === added.length)
+        throw new Failure("relay-unknown", `no relay that could be removed is called "${name}"`, {
+          advice: "exitnode relay list",
+        });
+      return left;
+    });
   }
 
   /**
@@ -223,13 +230,25 @@ export class Relays {
     return [...configured, ...this.#added.filter(({ name }) => !named.has(name))].slice(0, REMOTE_RELAYS_MAX);
   }
 
-  async #keep(added: readonly RemoteRelay[], by: Actor, action: string, target: string): Promise<void> {
-    await this.#parts.store.change(async ({ settings, audit }) => {
-      await settings.set(ADDED, JSON.stringify(added));
-      await audit.append({ at: this.#parts.clock.wall(), by, action, target });
+  /** From what the store holds at that moment: another coordinator may have changed it. False: it stays as it is. */
+  async #change(
+    by: Actor,
+    action: string,
+    target: string,
+    change: (added: readonly RemoteRelay[]) => readonly RemoteRelay[],
+  ): Promise<boolean> {
+    const { store, clock } = this.#parts;
+    const changes = await store.change(async (view) => {
+      const before = await kept(view);
+      const after = change(before);
+      if (after === before) return false;
+      await view.settings.set(ADDED, JSON.stringify(after));
+      await view.audit.append({ at: clock.wall(), by, action, target });
+      return true;
     });
-    this.#added = added;
-    this.#map = this.#mapNow();
+    // Read, and not remembered: somebody else's change may have come after ours.
+    await this.reread(store.view);
+    return changes;
   }
 
   #mapNow(): MapRelay[] {
@@ -250,6 +269,9 @@ export class Relays {
       });
   }
 }
+
+const kept = async ({ settings }: Pick<StoreView, "settings">): Promise<readonly RemoteRelay[]> =>
+  (await settings.getJson(ADDED, z.array(remoteRelay))) ?? [];
 
 /** One relay with several addresses: strangers dial the first public one, who is in the home may try the others. */
 function ownRelay({ publicKey, stunPort, otherStunPort }: RelayBeside, urls: readonly string[]): MapRelay {

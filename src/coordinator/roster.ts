@@ -65,6 +65,12 @@ export class Roster extends Map<string, Device> {
     return addresses;
   }
 
+  /** Undefined: it is no more. */
+  put(id: string, device: Device | undefined): void {
+    if (device === undefined) this.delete(id);
+    else this.set(id, device);
+  }
+
   override set(id: string, device: Device): this {
     const before = this.get(id);
     if (before !== undefined) this.#forget(before);

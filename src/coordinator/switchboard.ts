@@ -2,24 +2,32 @@ import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import { REFUSALS, type ToDevice } from "../wire/control.js";
-import { type Device, isMember } from "./device.js";
+import { isMember } from "./device.js";
 import type { Fellows } from "./fellows.js";
 import type { Link } from "./link.js";
 import { MapWriter } from "./mapwriter.js";
 import type { NetworkFacts } from "./netmap.js";
+import type { DevicesNow } from "./registry.js";
 import { Sealing } from "./sealing.js";
 import type { Visibility } from "./visibility.js";
 
 /** How long a revocation's answer waits for the connected peers to confirm that it is in force. */
 export const TOLD_TIMEOUT_MS: Millis = 2_000;
+/** The others wait as long for their own devices before they tell. */
+const TOLD_ELSEWHERE_TIMEOUT_MS: Millis = TOLD_TIMEOUT_MS + 500;
 /** Devices that a receipt names, the slowest first. */
 export const TOLD_DEVICES_MAX = 100;
+
+/** After a round of news, in shares of what it took: what comes in a storm goes out together. */
+const QUIET_SHARE = { min: 2, max: 8, maxMs: 50 };
+const quietAfter = (tookMs: Millis): Millis =>
+  Math.max(QUIET_SHARE.min * tookMs, Math.min(QUIET_SHARE.max * tookMs, QUIET_SHARE.maxMs));
 
 const EXPELLED: ToDevice = { type: "refused", code: "device-revoked", message: REFUSALS["device-revoked"] };
 
 export type SwitchboardParts = {
   /** The registry's, live. */
-  readonly devices: ReadonlyMap<string, Device>;
+  readonly devices: DevicesNow;
   readonly visibility: Visibility;
   readonly facts: NetworkFacts;
   readonly clock: Clock;
@@ -40,6 +48,8 @@ export type Told = {
   readonly devices?: { name: string; ms: Millis }[];
   /** Connected ones that have not confirmed; of many, TOLD_DEVICES_MAX. */
   readonly silent?: string[];
+  /** Other coordinators that have not told of their devices, which are not counted. */
+  readonly unheard?: number;
 };
 
 /** Who is connected, and who has to hear of a change. */
@@ -146,8 +156,8 @@ export class Switchboard {
 
   /**
    * Something about the device has changed or, without an id, anything about anybody. Those it concerns are told at
-   * once, except that after a round of news the next one waits twice as long as the round took. Alone, a change goes
-   * out immediately; a storm of joins costs a third of the processor at most.
+   * once, except that after a round of news the next one waits (QUIET_SHARE). Alone, a change goes out immediately; a
+   * storm of joins costs a third of the processor at most.
    */
   changed(deviceId?: string): void {
     if (deviceId === undefined) this.#writer.ledger.changeAll();
@@ -158,9 +168,9 @@ export class Switchboard {
   async expel(deviceId: string): Promise<Told> {
     const [here, elsewhere] = await Promise.all([
       this.expelHere(deviceId),
-      this.#parts.fellows?.receipts(deviceId, TOLD_TIMEOUT_MS) ?? [],
+      this.#parts.fellows?.receipts(deviceId, TOLD_ELSEWHERE_TIMEOUT_MS) ?? { receipts: [], unheard: 0 },
     ]);
-    const all = [here, ...elsewhere];
+    const all = [here, ...elsewhere.receipts];
     return {
       ...here,
       peers: all.reduce((sum, { peers }) => sum + peers, 0),
@@ -171,6 +181,7 @@ export class Switchboard {
         .sort((a, b) => b.ms - a.ms)
         .slice(0, TOLD_DEVICES_MAX),
       silent: all.flatMap(({ silent = [] }) => silent).slice(0, TOLD_DEVICES_MAX),
+      ...(elsewhere.unheard === 0 ? {} : { unheard: elsewhere.unheard }),
     };
   }
 
@@ -227,9 +238,8 @@ export class Switchboard {
   /** The holder of a key that is connected to another coordinator. */
   #elsewhere(key: Key): string | undefined {
     const { devices, fellows } = this.#parts;
-    if (fellows === undefined) return undefined;
-    for (const { id, publicKey } of devices.values()) if (publicKey === key && fellows.has(id)) return id;
-    return undefined;
+    const id = devices.memberByPublicKey(key)?.id;
+    return id !== undefined && fellows?.has(id) ? id : undefined;
   }
 
   #schedule(ids: Iterable<string>): void {
@@ -255,7 +265,7 @@ export class Switchboard {
     this.#due.clear();
     for (const id of due) this.#push(id, false);
     const endedAt = clock.now();
-    this.#quietUntil = endedAt + 2 * (endedAt - startedAt);
+    this.#quietUntil = endedAt + quietAfter(endedAt - startedAt);
     void this.#heads();
   }
 

@@ -4,6 +4,7 @@ import type { Clock } from "../sys/clock.js";
 import type { Log } from "../sys/log.js";
 import { COORDINATOR } from "./actor.js";
 import { type Device, isMember } from "./device.js";
+import { expel } from "./expulsion.js";
 import type { Registry } from "./registry.js";
 import type { Relays } from "./relays.js";
 import type { Switchboard } from "./switchboard.js";
@@ -61,15 +62,14 @@ export class Upkeep {
 
   /** Nothing right after a start: whoever is to come back has not come yet. */
   async #sweep(now: Millis): Promise<void> {
-    const { clock, registry, switchboard, relays, log } = this.#parts;
+    const { clock, registry, switchboard, log } = this.#parts;
     if (clock.now() - this.#since < EPHEMERAL_KEPT_MS) return;
     const gone = [...registry.devices.values()].filter(
       (device) => !switchboard.isOnline(device.id) && isForgotten(device, now),
     );
-    for (const { id, name, machineKey } of gone.slice(0, FORGOTTEN_AT_ONCE_MAX)) {
+    for (const { id, name } of gone.slice(0, FORGOTTEN_AT_ONCE_MAX)) {
       if (!registry.devices.has(id) || switchboard.isOnline(id)) continue;
-      await registry.revoke(id, COORDINATOR);
-      await Promise.all([switchboard.expel(id), relays.revoke(machineKey)]);
+      await expel(this.#parts, id, COORDINATOR);
       await registry.remove(id, COORDINATOR);
       log?.info("ephemeral device forgotten", { device: id, name });
     }

@@ -68,13 +68,12 @@ export class Visibility {
 
   /** In the order of their ids, whoever asks. */
   peersOf(device: Device): Device[] {
-    const { devices, wall } = this.#parts;
-    const now = wall();
-    if (!isActive(device, now)) return [];
-    return [...this.#current().acquaintances(device.id)]
-      .sort()
-      .flatMap((id) => devices.get(id) ?? [])
-      .filter((other) => isActive(other, now));
+    const peers: Device[] = [];
+    for (const id of [...this.#activePeers(device)].sort()) {
+      const peer = this.#parts.devices.get(id);
+      if (peer !== undefined) peers.push(peer);
+    }
+    return peers;
   }
 
   /** The routes through a peer that are approved, and that the policy lets the viewer use. */
@@ -90,8 +89,19 @@ export class Visibility {
 
   /** What a device lets in from the tunnel. */
   filterOf(device: Device): FilterRule[] {
-    const peers = new Set(this.peersOf(device).map(({ id }) => id));
-    return filterOf(this.#access, device.id, peers, this.ranges);
+    return filterOf(this.#access, device.id, this.#activePeers(device), this.ranges);
+  }
+
+  #activePeers(device: Device): Set<string> {
+    const { devices, wall } = this.#parts;
+    const now = wall();
+    if (!isActive(device, now)) return new Set();
+    const peers = this.#current().acquaintances(device.id);
+    for (const id of peers) {
+      const peer = devices.get(id);
+      if (peer === undefined || !isActive(peer, now)) peers.delete(id);
+    }
+    return peers;
   }
 
   /** A question about these alone needs no walk. */

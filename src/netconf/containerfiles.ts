@@ -3,6 +3,7 @@ import type * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { type Cidr, familyOf, type Ip } from "../kit/ip.js";
 import { type CheckedContainerValues, containerValues } from "./containervalues.js";
+import { coordinatorMemory } from "./coordinatormemory.js";
 
 /**
  * Every file of an exit node's container, as text. The sources are templates/ of this package; whoever renders
@@ -178,7 +179,8 @@ export function renderContainerFiles(
   values: ContainerValues,
 ): RenderedFile[] {
   const checked = check(values);
-  const context = { ...checked, ...byFamily(checked), mark: TUNNEL_MARK };
+  const memory = coordinatorMemory(checked.memoryMiB, checked.agentBeside);
+  const context = { ...checked, ...byFamily(checked), mark: TUNNEL_MARK, coordinatorMemory: memory };
   return ENTRIES.filter((entry) => entry.needs === undefined || checked[entry.needs] !== undefined).map(
     ({ source, needs, group = "root", ...file }) => ({
       ...file,

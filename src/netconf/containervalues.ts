@@ -60,6 +60,10 @@ const coordinator = z
   .refine(({ stunPort, otherStunPort }) => stunPort !== otherStunPort, "otherStunPort must be another than stunPort");
 
 export const containerValues = z.strictObject({
+  /** All that the machine has. */
+  memoryMiB: z.number().int().min(1).default(512),
+  /** An agent has its share of it. */
+  agentBeside: z.boolean().default(true),
   /** The interface towards the LAN: Proxmox calls a container's first one eth0. */
   uplink: interfaceName.default("eth0"),
   tunnel: interfaceName.default("exn0"),

@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { WebSocketServer } from "ws";
-import { boundHandshakes } from "./handshakes.js";
+import { queueHandshakes } from "./handshakes.js";
 import { boundPort, closeServer, listen, listenOn, type Served, trackStreams } from "./listening.js";
 import { refuseUpgrade, type Streams, upgradeStream } from "./streamserver.js";
 import { adaptSocket, type BinarySocket } from "./websocket.js";
@@ -55,7 +55,7 @@ export async function serveHttps(service: SecureService): Promise<Served> {
     requestListener(answer, remoteOf),
   );
   server.on("clientError", refuseBroken);
-  boundHandshakes(server, sockets.connectionsMax);
+  queueHandshakes(server, sockets.connectionsMax);
   const upgrades = new WebSocketServer({
     noServer: true,
     maxPayload: sockets.messageBytesMax,

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { remoteRelay } from "./coordinatorconfig.js";
+import { deviceLock, lockRecord, lockSecret, lockSignature } from "./lock.js";
 import { TAGS_MAX, waiting } from "./map.js";
 import { deviceName, ip, role } from "./schema.js";
 
@@ -21,6 +22,10 @@ import { deviceName, ip, role } from "./schema.js";
  *   GET    /api/v1/tokens              → { tokens: tokenInfo[] }
  *   DELETE /api/v1/tokens/:id
  *   DELETE /api/v1/devices/:id         forgets it: revokes first, frees the name
+ *   GET    /api/v1/lock                → mapLock
+ *   POST   /api/v1/lock                deviceLockRequest → mapLock
+ *   POST   /api/v1/lock/signatures     signatureRequest
+ *   POST   /api/v1/lock/end            lockEnd
  *   GET    /api/v1/relays              → { relays: relayInfo[] }
  *   PUT    /api/v1/relays/:name        remoteRelay without its name → relayInfo
  *   DELETE /api/v1/relays/:name
@@ -83,6 +88,8 @@ export const keyRequest = z.strictObject({
   /** The name the device gets; without it, the one the device asks for. */
   name: deviceName.optional(),
   reusable: z.boolean().default(false),
+  /** Whose its devices are, by id or login; without it a member's key makes devices of theirs, and others' nobody's. */
+  user: z.string().min(1).max(254).optional(),
   tags: tags.default([]),
   /** Its devices are forgotten some minutes after they leave. */
   ephemeral: z.boolean().default(false),
@@ -99,7 +106,9 @@ export const keyInfo = z.object({
   createdAtMs: z.number(),
   expiresAtMs: z.number(),
   state: z.enum(["valid", "used", "expired", "revoked"]),
+  /** Whose its devices are. */
   userId: z.string().optional(),
+  user: z.string().optional(),
   tags: tags.default([]),
   ephemeral: z.boolean().default(false),
   preapproved: z.boolean().default(true),
@@ -114,6 +123,7 @@ export const deviceInfo = z.object({
   name: z.string(),
   role,
   publicKey: z.string(),
+  discoveryKey: z.string().optional(),
   addresses: z.array(ip),
   routes: z.array(z.string()),
   endpoints: z.array(z.string()),
@@ -124,21 +134,42 @@ export const deviceInfo = z.object({
   lastSeenAtMs: z.number().optional(),
   revokedAtMs: z.number().optional(),
   userId: z.string().optional(),
+  /** The login of its person, where it does not act as its tags. */
+  user: z.string().optional(),
   tags: tags.default([]),
   ephemeral: z.boolean().default(false),
-  /** Why it has no peers. */
-  waiting: waiting.optional(),
+  /** Why it has no peers; "lock": no trusted device has signed for it. */
+  waiting: z.enum([...waiting.options, "lock"]).optional(),
   /** Without it: never. */
   keyExpiresAtMs: z.number().optional(),
-  /** In the answer to a revocation: the connected peers, how many confirmed the new map, and within what time. */
+  /** When its agent makes itself a new WireGuard key; without it: never by itself. */
+  rotateAtMs: z.number().optional(),
+  /** Its part in the device lock; absent for an agent that knows of none. */
+  lock: deviceLock.optional(),
+  /**
+   * In the answer to a revocation: the connected peers, those of other coordinators too, how many confirmed the new map,
+   * and within what time.
+   */
   told: z
     .object({
       peers: z.number(),
       confirmed: z.number(),
       tookMs: z.number(),
-      /** When each had it in force, in milliseconds, the slowest first; and who was connected and said nothing. */
-      devices: z.array(z.object({ name: z.string(), ms: z.number() })).optional(),
-      silent: z.array(z.string()).optional(),
+      devices: z
+        .array(z.object({ name: z.string(), ms: z.number() }))
+        .optional()
+        .describe(
+          "When each had it in force, in milliseconds, the slowest first; at most 100, and 25 of each other coordinator's",
+        ),
+      silent: z
+        .array(z.string())
+        .optional()
+        .describe("Who is connected and had not confirmed after two seconds; as many are named"),
+      unheard: z
+        .number()
+        .int()
+        .optional()
+        .describe("Other coordinators that did not tell in time: their devices are not counted"),
       /** The relays that were told, and the names of those that have not confirmed: they are told again and again. */
       relays: z.object({ asked: z.number(), confirmed: z.number(), silent: z.array(z.string()) }).optional(),
     })
@@ -155,16 +186,26 @@ export const deviceRequest = z.strictObject({
 });
 export type DeviceRequest = z.infer<typeof deviceRequest>;
 
+/** A shorter one would change keys all the time. */
+const KEY_PERIOD_MS_MIN = 3_600_000;
+const KEY_PERIOD_MS_MAX = 10 * 365 * 24 * 3_600_000;
+const keyPeriod = z
+  .number()
+  .int()
+  .min(0)
+  .max(KEY_PERIOD_MS_MAX)
+  .refine((ms) => ms === 0 || ms >= KEY_PERIOD_MS_MIN, "must be an hour at least, or 0");
+
 /** What holds for the whole network. */
 export const networkSettings = z.object({
   /** Whether a device waits for an administrator, unless its join key says otherwise. */
   approvalRequired: z.boolean(),
   /** From when a person's device comes in to when its person has to sign in again; 0: never. */
-  keyLifetimeMs: z
-    .number()
-    .int()
-    .min(0)
-    .max(10 * 365 * 24 * 3_600_000),
+  keyLifetimeMs: z.number().int().min(0).max(KEY_PERIOD_MS_MAX),
+  /** After what time a device's agent makes itself a new WireGuard key, unattended; 0: never by itself. */
+  keyRotationMs: keyPeriod,
+  /** For how long an exit node's WireGuard key counts; its agent makes a new one in half of that time. 0: for ever. */
+  exitKeyLifetimeMs: keyPeriod,
 });
 export type NetworkSettings = z.infer<typeof networkSettings>;
 export const settingsRequest = z.strictObject(networkSettings.shape).partial();
@@ -210,3 +251,19 @@ export const relayInfo = z.object({
   tlsFingerprint: z.string().optional(),
 });
 export type RelayInfo = z.infer<typeof relayInfo>;
+
+/** Signatures handed in at once; of more, the rest afterwards. */
+export const SIGNATURES_MAX = 200;
+
+/** For a device, by id or name. */
+const signatureEntry = z.strictObject({ device: z.string().min(1).max(64), signature: lockSignature });
+export type SignatureEntry = z.infer<typeof signatureEntry>;
+
+/** Who is trusted from now on; and what is signed in the same moment. */
+export const deviceLockRequest = z.strictObject({
+  record: lockRecord,
+  signatures: z.array(signatureEntry).max(SIGNATURES_MAX).optional(),
+});
+export type DeviceLockRequest = z.infer<typeof deviceLockRequest>;
+export const signatureRequest = z.strictObject({ signatures: z.array(signatureEntry).min(1).max(SIGNATURES_MAX) });
+export const lockEnd = z.strictObject({ secret: lockSecret });

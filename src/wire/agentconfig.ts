@@ -44,6 +44,8 @@ export const DEVICE_FILES = {
   joinKey: "join.key", // var, removed once the device is in
   machineKey: "machine.key", // var, mode 0600: proves this machine to the coordinator
   wireguardKey: "wireguard.key", // var, mode 0600
+  lockKey: "lock.key", // var, mode 0600: speaks for this device's keys where the network has a device lock
+  lock: "lock.json", // var: the trusted devices, as this device has verified them
   map: "map.json", // var: the last network map
   choice: "choice.json", // var: the exit node in use
   socket: "agent.sock", // run: the local status socket

@@ -1,7 +1,9 @@
 import * as z from "zod";
-import { waiting } from "./map.js";
+import { SIGNATURES_MAX } from "./adminapi.js";
+import { LOCK_RECORDS_MAX, lockId, lockRecord, lockSignature, SHUT_OUT_MAX, TRUSTED_MAX } from "./lock.js";
+import { owned, waiting } from "./map.js";
 import { dnsChoice } from "./names.js";
-import { deviceName, ip, role } from "./schema.js";
+import { deviceName, ip, key, role } from "./schema.js";
 
 /** Exits that one device chooses among; and the word for whichever of them answers the quickest. */
 export const EXITS_MAX = 16;
@@ -33,6 +35,28 @@ export const agentRequest = z.discriminatedUnion("do", [
   z.object({ do: z.literal("ping"), peer: deviceName }),
   /** Makes a new WireGuard key, and uses it once the coordinator knows it. */
   z.object({ do: z.literal("rotate") }),
+  /** What this device holds of the device lock. */
+  z.object({ do: z.literal("lock") }),
+  /** Signs a record of the trusted devices, of this device's lock or, where it knows of none, of a new one. */
+  z.object({
+    do: z.literal("lock-record"),
+    lock: lockId,
+    version: z
+      .number()
+      .int()
+      .min(1)
+      .max(2 ** 32 - 1),
+    /** Hexadecimal, of the secret that ends the lock. */
+    secretHash: z.string().regex(/^[0-9a-f]{64}$/),
+    keys: z.array(key).min(1).max(TRUSTED_MAX),
+    shutOut: z.array(key).max(SHUT_OUT_MAX),
+  }),
+  /** Signs devices' lock keys. */
+  z.object({ do: z.literal("lock-sign"), lock: lockId, keys: z.array(key).min(1).max(SIGNATURES_MAX) }),
+  /** Records that this device is to take in before it hears them from the coordinator. */
+  z.object({ do: z.literal("lock-take"), records: z.array(lockRecord).max(LOCK_RECORDS_MAX) }),
+  /** Believes anew the first lock it hears of. */
+  z.object({ do: z.literal("lock-forget") }),
   /** Leaves the machine's routing as it was before `up`, then exits. */
   z.object({ do: z.literal("shutdown") }),
 ]);
@@ -48,6 +72,7 @@ export const agentStatus = z.object({
   name: z.string(),
   role,
   addresses: z.array(ip),
+  ...owned,
   /** WireGuard's, as it is in use. */
   publicKey: z.string().optional(),
   dataPlane: z.enum(["kernel", "userspace"]),
@@ -68,8 +93,16 @@ export const agentStatus = z.object({
     mapAgeMs: z.number().optional(),
     mapSeq: z.number().optional(),
   }),
-  /** Why it has no peers. */
-  waiting: waiting.optional(),
+  /** Why it has no peers; "lock": no trusted device has signed for it. */
+  waiting: z.enum([...waiting.options, "lock"]).optional(),
+  /** Where there is a device lock: this device's lock key as people compare it, and peers that it keeps out. */
+  lock: z
+    .object({
+      fingerprint: z.string(),
+      version: z.number(),
+      kept: z.array(z.object({ name: z.string(), why: z.enum(["unsigned", "shut-out", "no-lock-key", "other-keys"]) })),
+    })
+    .optional(),
   /** When its person has to sign in again. */
   keyExpiresAtMs: z.number().optional(),
   /** The exit node in use. */
@@ -117,6 +150,7 @@ export const agentStatus = z.object({
       name: z.string(),
       role,
       addresses: z.array(ip),
+      ...owned,
       online: z.boolean(),
       path: pathKind,
       /** Where its datagrams go when the path is direct. */
@@ -193,8 +227,25 @@ export const pingAnswer = z.object({
 });
 export type PingAnswer = z.infer<typeof pingAnswer>;
 
+/** The device's own lock key, and the records it has verified, the last one in force; none: it knows of no lock. */
+export const lockAnswer = z.object({ key, records: z.array(lockRecord), trouble: z.string().optional() });
+export type LockAnswer = z.infer<typeof lockAnswer>;
+
+export const lockRecordAnswer = z.object({ record: lockRecord });
+/** In the order of the keys. */
+export const lockSignAnswer = z.object({ signatures: z.array(lockSignature) });
+
 /** What a request is answered with, by its kind. */
-export type AgentValue = AgentStatus | WhoamiAnswer | NetcheckAnswer | PingAnswer | CanariesAnswer | undefined;
+export type AgentValue =
+  | AgentStatus
+  | WhoamiAnswer
+  | NetcheckAnswer
+  | PingAnswer
+  | CanariesAnswer
+  | LockAnswer
+  | z.infer<typeof lockRecordAnswer>
+  | z.infer<typeof lockSignAnswer>
+  | undefined;
 
 export const agentAnswer = z.union([
   z.object({ ok: z.literal(true), value: z.unknown() }),

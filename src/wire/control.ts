@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { fromUtf8, utf8 } from "../kit/bytes.js";
 import { tryJson } from "../kit/json.js";
+import { deviceLock } from "./lock.js";
 import { ENDPOINTS_MAX, mapDelta, networkMap } from "./map.js";
 import { cidr, deviceName, ip, key } from "./schema.js";
 import { mapSeal } from "./seal.js";
@@ -58,7 +59,9 @@ export const toCoordinator = z.discriminatedUnion("type", [
     /** A person is there to sign in: for a machine without a join key, or whose key has expired. */
     signIn: z.boolean().optional(),
     report: deviceReport,
-    /** What it understands beyond the first version: "delta" is deltas, `confirm` and seals. */
+    /** Its lock key, which speaks for the keys of this very message; an older agent has none. */
+    lock: deviceLock.omit({ signature: true }).optional(),
+    /** What it does beyond the first version: "delta" is deltas, `confirm` and seals; "rotate" heeds `rotateAtMs`. */
     speaks: z.array(z.string().max(32)).max(16).optional(),
     /** The number of the map it has: a coordinator that gave it sends what has changed since. */
     haveSeq: z.number().int().nonnegative().optional(),

@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { deviceLock, lockSignature, mapLock } from "./lock.js";
 import { mapNames } from "./names.js";
 import { cidr, deviceName, ip, key, role } from "./schema.js";
 
@@ -28,6 +29,14 @@ export const mapRelay = z.object({
 });
 export type MapRelay = z.infer<typeof mapRelay>;
 
+/** Whose a device is, as the policy sees it: a person's, or what its tags say. Neither: the network's own. */
+export const owned = {
+  /** The person's login. */
+  user: z.string().max(254).optional(),
+  /** Without "tag:". */
+  tags: z.array(deviceName).max(TAGS_MAX).optional(),
+};
+
 export const mapPeer = z.object({
   id: z.string().max(64),
   name: deviceName,
@@ -46,6 +55,9 @@ export const mapPeer = z.object({
   discoveryKey: key.optional(),
   /** The relay at which it is always connected, by id. */
   homeRelay: z.string().max(64).optional(),
+  ...owned,
+  /** Where the network has a device lock. */
+  lock: deviceLock.optional(),
 });
 export type MapPeer = z.infer<typeof mapPeer>;
 
@@ -59,9 +71,13 @@ export const mapSelf = z.object({
   name: deviceName,
   role,
   addresses: z.array(ip).max(4),
-  tags: z.array(deviceName).max(TAGS_MAX).optional(),
+  ...owned,
   waiting: waiting.optional(),
   keyExpiresAtMs: z.number().optional(),
+  /** From then on it is to have another WireGuard key, which its agent makes by itself. */
+  rotateAtMs: z.number().optional(),
+  /** A trusted device's, over this one's lock key. */
+  lockSignature: lockSignature.optional(),
 });
 export type MapSelf = z.infer<typeof mapSelf>;
 
@@ -102,6 +118,8 @@ export const networkMap = z.object({
   filter: z.array(filterRule).max(FILTER_RULES_MAX).optional(),
   /** Absent from a coordinator that knows nothing of names. */
   names: mapNames.optional(),
+  /** Who may sign for devices; absent: the network has never had a device lock. */
+  lock: mapLock.optional(),
   /** Where the coordinator is from now on, before all that a device was told when it joined: it may have moved. */
   coordinatorUrls: z.array(z.url().max(256)).max(8).optional(),
 });

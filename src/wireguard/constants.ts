@@ -34,8 +34,8 @@ export const SILENCE_MS = KEEPALIVE_TIMEOUT_MS + REKEY_TIMEOUT_MS;
 export const REKEY_JITTER_MS = 333;
 
 // ── Ours ──
-/** Far above any home; it bounds the peer table. */
-export const PEERS_MAX = 4_096;
+/** As many as a network map holds (wire/map.ts): an exit node may be everybody's. Each costs 2 to 3 KB. */
+export const PEERS_MAX = 16_384;
 /** Packets kept while a handshake runs. The oldest is dropped: a late packet is worth less than a new one. */
 export const STAGED_PACKETS_MAX = 128;
 /** Counters behind the greatest that are still taken: at 1 Gbit/s of full packets, 95 ms of reordering. */

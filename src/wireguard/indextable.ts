@@ -1,9 +1,9 @@
-// With every peer's four indices taken, one in 2^18 draws collides: a hundred in a row are no accident.
+// With every peer's four indices taken, one in 2^16 draws collides: a hundred in a row are no accident.
 const ATTEMPTS_MAX = 100;
 
 /**
  * The 32-bit indices by which messages find their handshake or session (paper §5.4.2: random, so that they tell
- * nothing). Bounded by its users: a peer holds at most four (three sessions and a handshake), PEERS_MAX of them 2^14.
+ * nothing). Bounded by its users: a peer holds at most four (three sessions and a handshake), PEERS_MAX of them 2^16.
  */
 export class IndexTable<Entry> {
   readonly #entries = new Map<number, Entry>();

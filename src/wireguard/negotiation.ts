@@ -44,7 +44,9 @@ const LONG_AGO: Millis = Number.NEGATIVE_INFINITY;
 export class Negotiation {
   readonly #parts: NegotiationParts;
   readonly #jar: CookieJar;
-  #remote: Remote;
+  readonly #publicKey: Uint8Array;
+  #presharedKey: Uint8Array = NO_PRESHARED_KEY;
+  #known: Remote | undefined;
   #pending: { readonly initiated: Initiated; readonly index: number } | undefined;
   #greatestTimestamp: Uint8Array = new Uint8Array(TAI64N_BYTES);
   #takenAt = LONG_AGO;
@@ -52,13 +54,24 @@ export class Negotiation {
   constructor(publicKey: Uint8Array, parts: NegotiationParts) {
     this.#parts = parts;
     this.#jar = new CookieJar(publicKey);
-    const staticStatic = dh(parts.local.privateKey, publicKey);
-    this.#remote = { publicKey, staticStatic, presharedKey: NO_PRESHARED_KEY };
+    this.#publicKey = publicKey;
+  }
+
+  /** Made for the first handshake: of ten thousand peers few ever talk, and their secrets would take seconds at once. */
+  get #remote(): Remote {
+    const publicKey = this.#publicKey;
+    this.#known ??= {
+      publicKey,
+      staticStatic: dh(this.#parts.local.privateKey, publicKey),
+      presharedKey: this.#presharedKey,
+    };
+    return this.#known;
   }
 
   /** For the handshakes from now on; sessions live on. */
   setPresharedKey(presharedKey: Uint8Array = NO_PRESHARED_KEY): void {
-    this.#remote = { ...this.#remote, presharedKey };
+    this.#presharedKey = presharedKey;
+    if (this.#known !== undefined) this.#known = { ...this.#known, presharedKey };
   }
 
   /** A signed initiation, in place of any under way; undefined for a peer whose key is a low-order point. */

@@ -15,7 +15,11 @@ export type Administrator = {
 
 const main = join(dirname(fileURLToPath(import.meta.url)), "../../src/main.js");
 
-export async function administratorOf(bench: Bench): Promise<Administrator> {
+/** `folders`: of the device that the machine is as well, by their variables. */
+export async function administratorOf(
+  bench: Bench,
+  folders: Readonly<Record<string, string>> = {},
+): Promise<Administrator> {
   const config = join(bench.folder, "administrator");
   const { tlsFingerprint, publicKey } = bench.coordinator.status();
   const urls = [`https://127.0.0.1:${bench.coordinator.port}`];
@@ -31,7 +35,7 @@ export async function administratorOf(bench: Bench): Promise<Administrator> {
       const child = spawn(process.execPath, [main, ...args], {
         stdio: ["ignore", "pipe", "pipe"],
         timeout: 30_000,
-        env: { PATH: process.env.PATH, HOME: config, EXITNODE_CONFIG: config },
+        env: { PATH: process.env.PATH, HOME: config, EXITNODE_CONFIG: config, ...folders },
       });
       const code = new Promise<number | null>((resolve) => child.on("close", resolve));
       const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);

@@ -101,6 +101,20 @@ test("what is one's own can be seen, as far as it is one's own", LIMIT, async ()
   assert.equal((JSON.parse(text) as { devices: unknown[] }).devices.length, 1);
 });
 
+test("a member makes join keys for devices of their own alone, and is not told who else there is", LIMIT, async () => {
+  const make = (token: string, wanted: object): Promise<Answered> =>
+    send(token, "POST", "/keys", JSON.stringify({ role: "device", ...wanted }));
+  for (const user of [alice.id, "alice", undefined]) {
+    const { status, text } = await make(alice.token, { user });
+    assert.deepEqual([status, JSON.parse(text).userId, JSON.parse(text).user], [201, alice.id, "alice"]);
+  }
+  await unchanged(sqliteLook(bench), async () => {
+    const answers = await Promise.all([bob.id, "bob", "nobody"].map((user) => make(alice.token, { user })));
+    assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([403]));
+    assert.equal(new Set(answers.map(({ text }) => text)).size, 1);
+  });
+});
+
 test("a member is refused what is for administrators, whatever the token says", LIMIT, async () => {
   const members = new Set([
     "status:read",

@@ -1,4 +1,4 @@
-import { backoffMs } from "../../src/agent/control.js";
+import { backoffMs, CONTROL_LIMITS } from "../../src/agent/control.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import type { Cidr, Ip } from "../../src/kit/ip.js";
@@ -10,26 +10,38 @@ import { CONTROL_PROLOGUE, encodeControl, PING_INTERVAL_MS, type ToCoordinator }
 import { initiate, type Transport } from "../../src/wire/noise.js";
 
 /**
- * The load of scripts/bench coordinator: devices that speak the real protocol and do with a map what the bench looks
+ * The load of scripts/bench coordinator and coordinators: devices that speak the real protocol and do with a map what the bench looks
  * at. One process for all of them; commands come as messages of the parent, and each is answered by one.
  */
 export type BenchCommand =
-  | { do: "join"; publicKey: Key; port: number; secrets: readonly { secret: string; role: string; count: number }[] }
-  | { do: "push"; rounds: number }
+  | {
+      do: "join";
+      publicKey: Key;
+      /** One for each coordinator; devices begin at one after the other. */
+      ports: readonly number[];
+      secrets: readonly { secret: string; role: string; count: number }[];
+    }
+  /** `across`: only peers at another coordinator count. */
+  | { do: "push"; rounds: number; across?: boolean }
   | { do: "revoke"; rounds: number; socket: string }
-  | { do: "expect-back" }
+  /** Those that are there now, or connected to that port. */
+  | { do: "expect-back"; from?: number }
   | { do: "back" };
 
 /** Connections being opened at the same time while joining. */
 const JOINING_MAX = 64;
+/** And when all come back: ten thousand machines have ten thousand processors, and this process one. */
+const DIALING_MAX = 256;
 
-let coordinator: { publicKey: Key; port: number };
+let coordinator: { publicKey: Key; ports: readonly number[] };
 
 class Device {
   readonly machineKey = keyPairOf(systemRandom(32));
   readonly publicKey = keyOf(keyPairOf(systemRandom(32)).publicKey);
   readonly name: string;
   readonly secret: string;
+  /** The coordinator that it is or was connected to. */
+  port: number;
   id = "";
   seq: number | undefined;
   /** When this connection's first map came. */
@@ -42,21 +54,24 @@ class Device {
   #reports = 0;
   #pinger: NodeJS.Timeout | undefined;
 
-  constructor(name: string, secret: string) {
+  constructor(name: string, secret: string, port: number) {
     this.name = name;
     this.secret = secret;
+    this.port = port;
   }
 
   /** Fulfilled with the first map; rejected when the connection ends before. `lost`: it ended later. */
-  connect(lost: () => void): Promise<void> {
+  connect(port: number, lost: () => void): Promise<void> {
     this.mapAt = undefined;
     return new Promise((resolve, reject) => {
-      dialWebSocket(`wss://127.0.0.1:${coordinator.port}/control`, {
+      dialWebSocket(`wss://127.0.0.1:${port}/control`, {
         messageBytesMax: 1 << 24,
-        timeoutMs: 60_000,
+        timeoutMs: CONTROL_LIMITS.dialTimeoutMs,
+        handshakeTimeoutMs: CONTROL_LIMITS.handshakeTimeoutMs,
         signal: new AbortController().signal,
       }).then((socket) => {
         this.#socket = socket;
+        this.port = port;
         const handshake = initiate({
           local: this.machineKey,
           remotePublic: keyBytes(coordinator.publicKey),
@@ -135,29 +150,48 @@ class Device {
 }
 
 const devices: Device[] = [];
-let backAt: Promise<number> | undefined;
+let backAt: Promise<{ seconds: number; delays: number[] }> | undefined;
 let cameBack: (device: Device) => void = () => undefined;
+
+const dialing = { now: 0, waiting: [] as (() => void)[] };
+const place = async (): Promise<void> => {
+  if (dialing.now++ >= DIALING_MAX) await new Promise<void>((resolve) => dialing.waiting.push(resolve));
+};
+const free = (): void => {
+  dialing.now--;
+  dialing.waiting.shift()?.();
+};
 
 const dials = { tried: 0, reasons: new Map<string, number>() };
 
+/** As an agent does: the address that worked goes first, and only a round without any is followed by a pause. */
 async function comeBack(device: Device): Promise<void> {
   for (let round = 0; !device.revoked; round++) {
-    dials.tried++;
     await new Promise((resolve) => setTimeout(resolve, backoffMs(round, systemRandom)));
-    const lost = (): void => void comeBack(device);
-    const failed = await device.connect(lost).then(
-      () => undefined,
-      (error: Error) => error.message.replace(/^wss:\S+ /, ""),
-    );
-    if (failed === undefined) return cameBack(device);
-    dials.reasons.set(failed, (dials.reasons.get(failed) ?? 0) + 1);
+    const { ports } = coordinator;
+    const first = ports.indexOf(device.port);
+    for (const port of [...ports.slice(first), ...ports.slice(0, first)]) {
+      dials.tried++;
+      await place();
+      const lost = (): void => void comeBack(device);
+      const failed = await device.connect(port, lost).then(
+        () => undefined,
+        (error: Error) => error.message.replace(/^wss:\S+ /, ""),
+      );
+      free();
+      if (failed === undefined) return cameBack(device);
+      dials.reasons.set(failed, (dials.reasons.get(failed) ?? 0) + 1);
+    }
   }
 }
 
 async function join(want: Extract<BenchCommand, { do: "join" }>): Promise<unknown> {
   coordinator = want;
   for (const { secret, role, count } of want.secrets)
-    for (let i = 0; i < count; i++) devices.push(new Device(`${role}-${devices.length}`, secret));
+    for (let i = 0; i < count; i++) {
+      const port = want.ports[devices.length % want.ports.length] as number;
+      devices.push(new Device(`${role}-${devices.length}`, secret, port));
+    }
   const startedAt = performance.now();
   let next = 0;
   let failed = 0;
@@ -166,7 +200,7 @@ async function join(want: Extract<BenchCommand, { do: "join" }>): Promise<unknow
       const device = devices[next++];
       if (device === undefined) return;
       await device
-        .connect(() => void comeBack(device))
+        .connect(device.port, () => void comeBack(device))
         .catch(() => {
           failed++;
           return comeBack(device);
@@ -181,12 +215,15 @@ async function join(want: Extract<BenchCommand, { do: "join" }>): Promise<unknow
 const pick = (list: readonly Device[]): Device => list[Math.floor(Math.random() * list.length)] as Device;
 
 /** One device's address changes at a time; each peer that is told counts. */
-async function push(rounds: number): Promise<unknown> {
+async function push(rounds: number, across: boolean): Promise<unknown> {
   const byId = new Map(devices.map((device) => [device.id, device]));
   const delays: number[] = [];
   for (let i = 0; i < rounds; i++) {
     const device = pick(devices.filter(({ revoked, name }) => !revoked && name.startsWith("device")));
-    const peers = [...device.peers].map((id) => byId.get(id)).filter((peer) => peer !== undefined);
+    const peers = [...device.peers]
+      .map((id) => byId.get(id))
+      .filter((peer) => peer !== undefined)
+      .filter((peer) => !across || peer.port !== device.port);
     const sentAt = performance.now();
     let endpoint = "";
     await Promise.all([
@@ -239,20 +276,20 @@ async function revoke(rounds: number, socket: string): Promise<unknown> {
   return { delays, confirmed, peers: delays.length / rounds };
 }
 
-function expectBack(): unknown {
-  let left = devices.filter(({ revoked }) => !revoked).length;
+function expectBack(from: number | undefined): unknown {
+  const away = new Set(devices.filter(({ revoked, port }) => !revoked && (from === undefined || port === from)));
   const startedAt = performance.now();
+  const delays: number[] = [];
   backAt = new Promise((resolve) => {
-    cameBack = () => {
-      left--;
-      if (left % 1_000 === 0)
-        process.stderr.write(
-          `${left} are still away after ${((performance.now() - startedAt) / 1_000).toFixed(1)} s\n`,
-        );
-      if (left === 0) resolve((performance.now() - startedAt) / 1_000);
+    cameBack = (device) => {
+      if (!away.delete(device)) return;
+      delays.push(performance.now() - startedAt);
+      const seconds = (delays.at(-1) ?? 0) / 1_000;
+      if (away.size % 1_000 === 0) process.stderr.write(`${away.size} are still away after ${seconds.toFixed(1)} s\n`);
+      if (away.size === 0) resolve({ seconds, delays });
     };
   });
-  return {};
+  return { devices: away.size };
 }
 
 process.on("message", (command: BenchCommand) => {
@@ -261,13 +298,13 @@ process.on("message", (command: BenchCommand) => {
       case "join":
         return join(command);
       case "push":
-        return push(command.rounds);
+        return push(command.rounds, command.across ?? false);
       case "revoke":
         return revoke(command.rounds, command.socket);
       case "expect-back":
-        return expectBack();
+        return expectBack(command.from);
       case "back":
-        return { seconds: await backAt, tried: dials.tried, reasons: Object.fromEntries(dials.reasons) };
+        return { ...(await backAt), tried: dials.tried, reasons: Object.fromEntries(dials.reasons) };
     }
   };
   answer().then(

@@ -4,13 +4,14 @@ import { keyPairOf } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { systemRandom } from "../../src/sys/random.js";
 import type { DeviceInfo } from "../../src/wire/adminapi.js";
-import { encodeControl, SILENCE_MAX_MS } from "../../src/wire/control.js";
+import { encodeControl } from "../../src/wire/control.js";
 import { type Bench, openBench } from "./bench.js";
 import { joinRaw } from "./rawdevice.js";
 
 /**
- * Many devices in one process with their coordinator: what a change costs when everybody has to hear of it. The
- * devices decrypt their maps and look at the text; parsing 200 maps is the work of 200 machines, not of this one.
+ * Many devices in one process with their coordinator, when everybody has to hear of a change; how soon is for
+ * scripts/bench coordinator. The devices decrypt their maps and look at the text; parsing 200 maps is the work of 200
+ * machines, not of this one.
  */
 const DEVICES = 200;
 const REVOKED = 20;
@@ -20,7 +21,7 @@ before(async () => {
 });
 after(() => bench.close());
 
-test(`of ${DEVICES} connected devices every one drops a revoked peer within a second`, {
+test(`of ${DEVICES} connected devices every one drops a revoked peer, and the receipt counts them all`, {
   timeout: 60_000,
 }, async (t) => {
   const { secret } = await bench.key({ role: "device", reusable: true });
@@ -28,7 +29,6 @@ test(`of ${DEVICES} connected devices every one drops a revoked peer within a se
   const crowd = await Promise.all(Array.from({ length: DEVICES }, (_, n) => Member.join(`device-${n}-`, secret)));
   await Promise.all(crowd.map((member) => member.until((map) => map.split('"online":true').length === DEVICES)));
   t.diagnostic(`${DEVICES} devices joined and saw each other in ${(performance.now() - startedAt).toFixed(0)} ms`);
-  assert.ok(performance.now() - startedAt < SILENCE_MAX_MS, "else silent ones are cut off");
 
   const delays: number[] = [];
   for (const [n, victim] of crowd.slice(0, REVOKED).entries()) {
@@ -45,7 +45,6 @@ test(`of ${DEVICES} connected devices every one drops a revoked peer within a se
   delays.sort((a, b) => a - b);
   const at = (share: number): number => delays[Math.ceil(share * delays.length) - 1] ?? Number.NaN;
   t.diagnostic(`revocation at ${DEVICES} devices: p50 ${at(0.5).toFixed(0)} ms, p99 ${at(0.99).toFixed(0)} ms`);
-  assert.ok(at(0.99) < 1_000, `p99 was ${at(0.99)} ms`);
 });
 
 class Member {

@@ -7,6 +7,7 @@ import { systemRandom } from "../../src/sys/random.js";
 import { dialStream } from "../../src/sys/streamdial.js";
 import { decodeToDevice, encodeControl, type ToCoordinator } from "../../src/wire/control.js";
 import type { NetworkMap } from "../../src/wire/map.js";
+import type { Role } from "../../src/wire/schema.js";
 import type { Bench } from "./bench.js";
 import { joinRaw } from "./rawdevice.js";
 
@@ -25,9 +26,10 @@ export class Member {
   #say: (message: ToCoordinator) => Promise<void> = async () => undefined;
   #leave: () => void = () => undefined;
 
-  static async join(bench: Bench, name: string): Promise<Member> {
+  static async join(bench: Bench, name: string, role: Role = "device"): Promise<Member> {
     const member = new Member();
-    const raw = await joinRaw(bench, name, member.machineKey, member.publicKey);
+    const { secret } = await bench.key({ role });
+    const raw = await joinRaw(bench, name, member.machineKey, member.publicKey, secret);
     member.#say = (message) => raw.socket.send(raw.transport.seal(encodeControl(message)));
     member.#leave = () => raw.socket.terminate();
     void member.#hear(raw);

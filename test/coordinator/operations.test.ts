@@ -189,9 +189,29 @@ test("an If-Match that is no version is refused, and not taken for none", LIMIT,
     });
   const { headers } = await send({ method: "GET", path: "/api/v1/policy" });
   for (const wrong of ["7", 'W/"0"', '"0", "1"', ""]) assert.equal((await put(wrong)).status, 400, wrong);
-  assert.equal((await put('"41"')).status, 409);
+  for (const stale of ['"41"', '"none"', '"41.0"']) assert.equal((await put(stale)).status, 412, stale);
   assert.equal((await put(String(headers.etag))).status, 200);
-  assert.equal((await put(String(headers.etag))).status, 409);
+  const late = await put(String(headers.etag));
+  assert.deepEqual([late.status, JSON.parse(late.text).code], [412, "policy-changed"]);
+  assert.equal((await put("*")).status, 200);
+});
+
+test("what has no versions takes no If-Match, and the document says what does", LIMIT, async () => {
+  const made = await send({
+    ...{ method: "POST", path: "/api/v1/keys", body: JSON.stringify({ role: "device" }) },
+    headers: { "content-type": "application/json", "if-match": '"0"' },
+  });
+  assert.deepEqual([made.status, JSON.parse(made.text).code], [400, "message-invalid"]);
+  const { paths } = JSON.parse((await send({ method: "GET", path: "/api/v1/openapi.json" })).text) as {
+    paths: Record<string, Record<string, Operation>>;
+  };
+  const versioned = Object.values(paths)
+    .flatMap((operations) => Object.values(operations))
+    .filter(({ parameters = [] }) => parameters.some(({ name }) => name === "If-Match"));
+  assert.deepEqual(
+    versioned.map(({ operationId, responses }) => [operationId, "412" in responses]),
+    [["putPolicy", true]],
+  );
 });
 
 test("it lives, it is ready, and Prometheus reads its figures with a token alone", LIMIT, async () => {

@@ -66,7 +66,7 @@ test("a preview changes nothing; a set policy reaches the devices' maps, routes 
 
 test("a policy made from a version that was replaced meanwhile is refused, and nothing changes", LIMIT, async () => {
   const refused = await put("grants: []", 0);
-  assert.equal(refused.status, 409);
+  assert.equal(refused.status, 412);
   assert.equal((refused.body as { code: string }).code, "policy-changed");
   assert.equal(((await api("GET", "/policy")).body as PolicyInfo).text, ONLY_LAPTOP);
 });

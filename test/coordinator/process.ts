@@ -98,6 +98,15 @@ export class CoordinatorProcess {
     await gone;
   }
 
+  /** It does nothing, and keeps its connections, until `goesOn`. */
+  stands(): void {
+    this.#child?.kill("SIGSTOP");
+  }
+
+  goesOn(): void {
+    this.#child?.kill("SIGCONT");
+  }
+
   /** The answer's value; whatever is no success is thrown. */
   async call(method: string, path: string, body?: unknown): Promise<unknown> {
     const answer = await request(this.port, method, `/api/v1${path}`, body, ADMIN_TOKEN);

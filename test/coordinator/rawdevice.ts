@@ -1,20 +1,29 @@
 import assert from "node:assert/strict";
+import { CONTROL_LIMITS } from "../../src/agent/control.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import { keyBytes, keyOf } from "../../src/kit/key.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { type BinarySocket, dialWebSocket } from "../../src/sys/websocket.js";
+import type { KeyRequest } from "../../src/wire/adminapi.js";
 import { CONTROL_PROLOGUE, decodeToDevice, encodeControl, type ToDevice } from "../../src/wire/control.js";
 import { type Initiation, initiate, type Transport } from "../../src/wire/noise.js";
-import type { Bench } from "./bench.js";
+import type { Reachable } from "./bench.js";
 
 /** A device's end of the channel by hand: for what no honest agent does, and for crowds that must cost little. */
 export type Raw = { socket: BinarySocket; closed: Promise<string>; next(): Promise<Uint8Array> };
 
-export async function openRaw(bench: Bench): Promise<Raw> {
+/** A coordinator that makes join keys. */
+export type Hosting = {
+  readonly coordinator: Reachable;
+  key(wanted: KeyRequest): Promise<{ readonly secret: string }>;
+};
+
+export async function openRaw(bench: Pick<Hosting, "coordinator">): Promise<Raw> {
   const socket = await dialWebSocket(`wss://127.0.0.1:${bench.coordinator.port}/control`, {
     messageBytesMax: 1 << 22,
-    timeoutMs: 10_000,
+    timeoutMs: CONTROL_LIMITS.dialTimeoutMs,
+    handshakeTimeoutMs: CONTROL_LIMITS.handshakeTimeoutMs,
     signal: new AbortController().signal,
   });
   const arrived: Uint8Array[] = [];
@@ -43,7 +52,7 @@ export async function openRaw(bench: Bench): Promise<Raw> {
   };
 }
 
-export function startRaw(bench: Bench, local = keyPairOf(systemRandom(32))): Initiation {
+export function startRaw(bench: Pick<Hosting, "coordinator">, local = keyPairOf(systemRandom(32))): Initiation {
   const remotePublic = keyBytes(bench.coordinator.publicKey);
   const ephemeral = keyPairOf(systemRandom(32));
   return initiate({ local, remotePublic, prologue: utf8(CONTROL_PROLOGUE), ephemeral });
@@ -52,7 +61,7 @@ export function startRaw(bench: Bench, local = keyPairOf(systemRandom(32))): Ini
 export type Greeted = Raw & { transport: Transport; answer: ToDevice };
 
 export async function greetRaw(
-  bench: Bench,
+  bench: Hosting,
   name: string,
   machineKey = keyPairOf(systemRandom(32)),
   publicKey = keyOf(keyPairOf(systemRandom(32)).publicKey),

@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 import { type Dialect, PostgresDialect, SqliteDialect } from "kysely";
 import type { Actor } from "../../src/coordinator/actor.js";
 import { ChangeFeed } from "../../src/coordinator/changefeed.js";
+import type { Device } from "../../src/coordinator/device.js";
 import type { Hello } from "../../src/coordinator/entrance.js";
 import { type DeviceChange, Registry } from "../../src/coordinator/registry.js";
 import { CHANGES_KEPT } from "../../src/coordinator/store/changes.js";
@@ -14,6 +15,7 @@ import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import type { Cidr } from "../../src/kit/ip.js";
 import { type Key, keyOf } from "../../src/kit/key.js";
+import { systemClock } from "../../src/sys/clock.js";
 import { openPostgres } from "../../src/sys/postgres.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { openSqlite } from "../../src/sys/sqlite.js";
@@ -41,7 +43,7 @@ async function open(dialect: Dialect): Promise<Opened> {
   const store = await Store.open(dialect, "fd01:203:405::/48" as Cidr);
   stores.push(store);
   const feed = await ChangeFeed.open(store);
-  const registry = await Registry.open({ store, feed, range, random: systemRandom, wall: () => Date.now() });
+  const registry = await Registry.open({ store, feed, range, random: systemRandom, clock: systemClock });
   const heard: DeviceChange[] = [];
   registry.watch((changes) => heard.push(...changes));
   return { registry, store, heard };
@@ -89,6 +91,62 @@ for (const [engine, dialect] of [
     await one.registry.remove(device.id, ADMIN);
     assert.deepEqual([one.registry.devices.size, await one.store.view.devices.all()], [0, []]);
   });
+
+for (const [engine, dialect] of [
+  ["sqlite", async () => new SqliteDialect({ database: openSqlite(join(folder, "storm.db")) })],
+  ["postgres", async () => shared(await postgres.database())],
+] as const)
+  test(`${engine}: of machines that join in one transaction each has its own address and name, and a refused one harms none`, async () => {
+    const one = await open(await dialect());
+    const [reusable, single] = [await aKey(one, true), await aKey(one)];
+    const secrets = [...Array.from({ length: 20 }, () => reusable), single, single, "no key"];
+    void one.registry.settled(); // they wait for it together
+    const came = await Promise.all(
+      secrets.map((secret, n) =>
+        one.registry.hello(keyFor(`m${n}`), { ...hello("phone", secret), publicKey: keyFor(`w${n}`) }, ""),
+      ),
+    );
+    assert.deepEqual(
+      came.flatMap((answer) => ("refusal" in answer ? [answer.refusal] : [])),
+      ["join-key-used", "join-key-unknown"],
+    );
+    const devices = [...one.registry.devices.values()];
+    assert.equal(devices.length, 21);
+    for (const value of [new Set(devices.map(({ ipv4 }) => ipv4)), new Set(devices.map(({ name }) => name))])
+      assert.equal(value.size, 21);
+    const byId = (all: readonly Device[]) => [...all].sort((left, right) => (left.id < right.id ? -1 : 1));
+    assert.deepEqual(byId(await one.store.view.devices.all()), byId(devices));
+    const joins = (await one.store.view.audit.list({ limit: 100 })).filter(({ action }) => action === "device.join");
+    assert.deepEqual(joins.map(({ target }) => target).sort(), devices.map(({ id }) => id).sort());
+  });
+
+test("joins whose transaction does not last are refused to all of them, and the next ones find memory as it was", async () => {
+  let full = false;
+  const real = openSqlite(join(folder, "full.db"));
+  const database = {
+    ...real,
+    prepare(sql: string) {
+      const statement = real.prepare(sql);
+      if (sql !== "commit" || !full) return statement;
+      full = false;
+      return { ...statement, run: () => assert.fail("database or disk is full") };
+    },
+  };
+  const one = await open(new SqliteDialect({ database }));
+  const secret = await aKey(one, true);
+  const come = async (): Promise<string[]> => {
+    // They wait for it together.
+    void one.registry.settled();
+    const all = ["a", "b", "c"].map((name) => joined(one, name, secret));
+    return (await Promise.allSettled(all)).map(({ status }) => status);
+  };
+  full = true;
+  assert.deepEqual(await come(), ["rejected", "rejected", "rejected"]);
+  assert.deepEqual([one.registry.devices.size, await one.store.view.devices.all()], [0, []]);
+  assert.deepEqual(await come(), ["fulfilled", "fulfilled", "fulfilled"]);
+  const addresses = [...one.registry.devices.values()].map(({ ipv4 }) => ipv4).sort();
+  assert.deepEqual(addresses, ["100.64.0.1", "100.64.0.2", "100.64.0.3"]);
+});
 
 test("a report to one coordinator does not undo a revocation at the other", async () => {
   const database = await postgres.database();

@@ -151,6 +151,35 @@ for (const [engine, dialect] of Object.entries(ENGINES)) {
     await store.close();
   });
 
+  test(`${engine}: of several changes in one transaction the one that fails leaves nothing, and the others last`, async () => {
+    const store = await open();
+    const adding = (id: string, more: Partial<Device> = {}) => {
+      const keys = { machineKey: keyOf(hash(utf8(`m${id}`))), publicKey: keyOf(hash(utf8(`w${id}`))) };
+      const addresses = { ipv4: `100.64.1.${id.length}` as Ip, ipv6: `fd01:203:405::1:${id.length}` as Ip };
+      const one: Device = { ...device, id, name: id, ...keys, ...addresses, ...more };
+      return async ({ devices, settings }: Store["view"]) => {
+        await settings.set(id, "written");
+        await devices.add(one, null);
+        return id;
+      };
+    };
+    const results = await store.changeEach([adding("a"), adding("bb", { name: "a" }), adding("ccc")]);
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ["fulfilled", "rejected", "fulfilled"],
+    );
+    assert.deepEqual((await store.view.devices.all()).map(({ id }) => id).sort(), ["a", "ccc"]);
+    assert.deepEqual(await Promise.all(["a", "bb", "ccc"].map((name) => store.view.settings.get(name))), [
+      "written",
+      undefined,
+      "written",
+    ]);
+    const ended = store.changeEach([adding("dddd")], { end: async () => assert.fail("not ended") });
+    await assert.rejects(ended, /not ended/);
+    assert.equal(await store.view.devices.find("dddd"), undefined);
+    await store.close();
+  });
+
   test(`${engine}: an update writes what differs and leaves what another has changed meanwhile`, async () => {
     const store = await open();
     await store.view.devices.add(device, null);

@@ -1,10 +1,8 @@
 import * as z from "zod";
 import { type DeviceInfo, deviceInfo, deviceRequest } from "../../wire/adminapi.js";
-import type { Actor } from "../actor.js";
 import { type Device, isMember, waitingOf } from "../device.js";
-import { outlineOf } from "../netmap.js";
-import type { RelaysTold } from "../relays.js";
-import type { Told } from "../switchboard.js";
+import { expel } from "../expulsion.js";
+import { outlineOf, ownerOf } from "../netmap.js";
 import type { Caller } from "./caller.js";
 import { nextCursor, pageOf, pageQuery } from "./page.js";
 import type { ApiParts } from "./parts.js";
@@ -12,18 +10,9 @@ import { Reach } from "./reach.js";
 import { type Route, route } from "./route.js";
 
 export function deviceRoutes(parts: ApiParts): Route[] {
-  const { registry, switchboard, relays, membership, log } = parts;
+  const { registry, membership, policies } = parts;
   const reach = new Reach(parts.people);
   const named = (caller: Caller, idOrName: string): Device => reach.device(registry, caller, idOrName);
-  const revoke = async (
-    idOrName: string,
-    by: Actor,
-  ): Promise<{ device: Device; told: Told & { relays: RelaysTold } }> => {
-    const device = await registry.revoke(idOrName, by);
-    const [told, relaysTold] = await Promise.all([switchboard.expel(device.id), relays.revoke(device.machineKey)]);
-    log?.info("device revoked", { device: device.id, name: device.name, ...told, relays: relaysTold });
-    return { device, told: { ...told, relays: relaysTold } };
-  };
   return [
     route({
       method: "GET",
@@ -45,7 +34,7 @@ export function deviceRoutes(parts: ApiParts): Route[] {
       scope: "devices:write",
       answer: deviceInfo,
       async run({ param, caller }) {
-        const { device, told } = await revoke(named(caller, param("id")).id, caller);
+        const { device, told } = await expel(parts, named(caller, param("id")).id, caller);
         return { ...describeDevice(device, parts), told };
       },
     }),
@@ -72,6 +61,8 @@ export function deviceRoutes(parts: ApiParts): Route[] {
         const { id } = named(caller, param("id"));
         if (body.tags !== undefined || body.key === "never-expires")
           reach.refuseConfined(caller, "tagging a device, or letting its key last for ever,");
+        if (body.name !== undefined && policies.isReserved(body.name))
+          reach.refuseConfined(caller, `"${body.name}", a name that the policy goes by,`);
         return describeDevice(await membership.amend(id, body, caller), parts);
       },
     }),
@@ -81,7 +72,7 @@ export function deviceRoutes(parts: ApiParts): Route[] {
       summary: "Revoke a device and forget it, which frees its name",
       scope: "devices:write",
       async run({ param, caller }) {
-        const { device } = await revoke(named(caller, param("id")).id, caller);
+        const { device } = await expel(parts, named(caller, param("id")).id, caller);
         await registry.remove(device.id, caller);
         return undefined;
       },
@@ -91,19 +82,23 @@ export function deviceRoutes(parts: ApiParts): Route[] {
 
 export function describeDevice(
   device: Device,
-  { switchboard, facts }: Pick<ApiParts, "switchboard" | "facts">,
+  { switchboard, facts, locks }: Pick<ApiParts, "switchboard" | "facts" | "locks">,
 ): DeviceInfo {
-  const waiting = waitingOf(device, facts.wall?.() ?? 0);
+  const waiting = waitingOf(device, facts.wall?.() ?? 0) ?? (locks.lacks(device) ? "lock" : undefined);
+  const { user } = ownerOf(device, facts);
   return {
     ...outlineOf(device, switchboard.isOnline(device.id), facts),
+    ...(user === undefined ? {} : { user }),
     agentVersion: device.agentVersion,
     createdAtMs: device.createdAtMs,
     ...(device.lastSeenAtMs === undefined ? {} : { lastSeenAtMs: device.lastSeenAtMs }),
     ...(device.revokedAtMs === undefined ? {} : { revokedAtMs: device.revokedAtMs }),
     ...(device.userId === undefined ? {} : { userId: device.userId }),
+    ...(device.lock === undefined ? {} : { lock: device.lock }),
     tags: [...device.tags],
     ephemeral: device.ephemeral,
     ...(waiting === undefined || !isMember(device) ? {} : { waiting }),
     ...(device.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: device.keyExpiresAtMs }),
+    ...(device.rotateAtMs === undefined ? {} : { rotateAtMs: device.rotateAtMs }),
   };
 }

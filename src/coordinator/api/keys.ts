@@ -1,8 +1,10 @@
 import * as z from "zod";
 import { Failure } from "../../kit/failure.js";
 import { parseKey } from "../../kit/key.js";
-import { createdKey, keyInfo, keyRequest } from "../../wire/adminapi.js";
+import { createdKey, type KeyInfo, keyInfo, keyRequest } from "../../wire/adminapi.js";
 import { encodeJoinKey } from "../../wire/joinkey.js";
+import { requireEnabled } from "../identity/people.js";
+import type { Caller } from "./caller.js";
 import { nextCursor, pageOf, pageQuery } from "./page.js";
 import type { ApiParts } from "./parts.js";
 import { Reach } from "./reach.js";
@@ -10,6 +12,20 @@ import { type Route, route } from "./route.js";
 
 export function keyRoutes({ registry, people, policies, status, log }: ApiParts): Route[] {
   const reach = new Reach(people);
+  const named = (info: KeyInfo): KeyInfo => {
+    const user = info.userId === undefined ? undefined : people.users.get(info.userId)?.login;
+    return user === undefined ? info : { ...info, user };
+  };
+  /** Whose devices a key makes. */
+  const ownerOf = (user: string | undefined, caller: Caller): string | undefined => {
+    const own = caller.userId === undefined ? undefined : people.users.get(caller.userId);
+    const isOwn = own !== undefined && (user === own.id || user === own.login);
+    if (user !== undefined && !isOwn) reach.refuseConfined(caller, "a key for somebody else's devices");
+    if (user === undefined) return reach.isConfined(caller) ? caller.userId : undefined;
+    const owner = people.find(user);
+    requireEnabled(owner);
+    return owner.id;
+  };
   return [
     route({
       method: "POST",
@@ -20,17 +36,18 @@ export function keyRoutes({ registry, people, policies, status, log }: ApiParts)
       answer: createdKey,
       async run({ body, caller, created }) {
         // A member's key lets in devices of theirs, as the network's settings say.
-        const isConfined = reach.isConfined(caller);
         const isTagged = body.tags.length > 0 && !policies.ownsTags(caller.userId, body.tags);
         if (body.role !== "device" || isTagged || body.preapproved !== undefined)
           reach.refuseConfined(caller, "a key for exit nodes, with tags, or that says who needs approval");
-        const wanted = isConfined && caller.userId !== undefined ? { ...body, userId: caller.userId } : body;
-        const { info, secret } = await registry.createKey(wanted, caller);
+        const userId = ownerOf(body.user, caller);
+        if (userId !== undefined && body.role !== "device")
+          throw new Failure("message-invalid", "an exit node is the network's own: a key for one names no user");
+        const { info, secret } = await registry.createKey({ ...body, userId }, caller);
         const { publicKey, urls } = status();
         const joinKey = encodeJoinKey({ coordinatorKey: parseKey(publicKey), urls, secret });
         log?.info("join key made", { key: info.id, role: info.role });
         created();
-        return { ...info, joinKey };
+        return { ...named(info), joinKey };
       },
     }),
     route({
@@ -43,7 +60,7 @@ export function keyRoutes({ registry, people, policies, status, log }: ApiParts)
       async run({ query, caller }) {
         const theirs = (await registry.keys()).filter(({ userId }) => reach.has(caller, userId));
         const { page, ...next } = pageOf(theirs, query);
-        return { keys: page, ...next };
+        return { keys: page.map(named), ...next };
       },
     }),
     route({

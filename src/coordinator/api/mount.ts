@@ -148,7 +148,7 @@ async function answer(one: Route, context: Call, caller: Caller, replays: Replay
       param: (name) => params.get(name) ?? "",
       query,
       body,
-      ifMatch: versionOf(req.header("if-match")),
+      ifMatch: versionOf(one, req.header("if-match")),
       created: () => {
         status = 201;
       },
@@ -166,8 +166,13 @@ async function answer(one: Route, context: Call, caller: Caller, replays: Replay
   return context.body(reply.body, reply.status === 201 ? 201 : 200, { "content-type": "application/json" });
 }
 
-/** RFC 9110 §13.1.1. Something else than one version or * must not be taken for "whichever there is". */
-function versionOf(ifMatch: string | undefined): string | undefined {
+/**
+ * RFC 9110 §13.1.1. Something else than one version or * must not be taken for "whichever there is", nor a version that
+ * is not looked at for one that fits.
+ */
+function versionOf({ replaces, path }: Route, ifMatch: string | undefined): string | undefined {
+  if (ifMatch !== undefined && !replaces)
+    throw new Failure("message-invalid", `${path} has no versions: it takes no If-Match`);
   if (ifMatch === undefined || ifMatch === "*") return undefined;
   const version = /^"([^"]*)"$/.exec(ifMatch)?.[1];
   if (version === undefined)

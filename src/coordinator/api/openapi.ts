@@ -69,13 +69,14 @@ export function openApi(routes: readonly Route[], version: string): Record<strin
   };
 }
 
-function operationOf({ method, path, summary, scope, query, body, answer }: Route): Json {
+function operationOf({ method, path, summary, scope, replaces, query, body, answer }: Route): Json {
   const isWrite = method !== "GET";
   const names = [...path.matchAll(/:(\w+)/g)].map(([, name = ""]) => name);
   const parameters = [
     ...names.map((name) => ({ name, in: "path", required: true, schema: { type: "string", maxLength: 128 } })),
     ...(query === undefined ? [] : queryParameters(query)),
     ...(isWrite && scope !== "public" ? [IDEMPOTENCY_KEY] : []),
+    ...(replaces ? [IF_MATCH] : []),
   ];
   const done =
     answer === undefined
@@ -93,6 +94,7 @@ function operationOf({ method, path, summary, scope, query, body, answer }: Rout
       ...((method === "POST" || method === "PUT") && answer !== undefined
         ? { "201": { ...done["200"], description: "Made" } }
         : {}),
+      ...(replaces ? { "412": { $ref: "#/components/responses/Problem" } } : {}),
       default: { $ref: "#/components/responses/Problem" },
     },
     // OpenAPI 3.1 §4.8.30.1: for other schemes than OAuth the list names roles.
@@ -105,6 +107,13 @@ const IDEMPOTENCY_KEY = {
   in: "header",
   description: "Drawn anew for each request; 16 to 128 visible characters",
   schema: { type: "string", minLength: 16, maxLength: 128 },
+};
+
+const IF_MATCH = {
+  name: "If-Match",
+  in: "header",
+  description: "The ETag of what this is to replace; 412 when it is another one by now",
+  schema: { type: "string", pattern: '^(\\*|"[^"]*")$' },
 };
 
 function queryParameters(query: z.ZodType): Json[] {

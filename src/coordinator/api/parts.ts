@@ -1,5 +1,6 @@
 import type { Log } from "../../sys/log.js";
 import type { CoordinatorStatus } from "../../wire/adminapi.js";
+import type { DeviceLocks } from "../devicelock.js";
 import type { Herald } from "../herald.js";
 import type { Invites } from "../identity/invites.js";
 import type { People } from "../identity/people.js";
@@ -26,6 +27,7 @@ export type ApiParts = {
   readonly switchboard: Switchboard;
   readonly relays: Relays;
   readonly names: Names;
+  readonly locks: DeviceLocks;
   readonly facts: NetworkFacts;
   readonly status: () => CoordinatorStatus;
   readonly webhooks: Webhooks;

@@ -28,11 +28,11 @@ export function policyRoutes({ policies, log }: ApiParts): Route[] {
       path: "/policy",
       summary: "Save a policy whose own tests hold; every device follows it at once",
       scope: "policy:write",
+      replaces: true,
       body: policyRequest,
       answer: policySaved,
       async run({ body, caller, ifMatch }) {
-        const replaces = body.replaces ?? (ifMatch === undefined ? undefined : Number(ifMatch));
-        const found = await policies.set(body.text, replaces, caller);
+        const found = await policies.set(body.text, ifMatch ?? body.replaces, caller);
         const saved = policies.current.version;
         log?.info("policy saved", { version: saved, changes: found.changes.length + found.more });
         return { ...found, saved };

@@ -14,6 +14,8 @@ export type Route = {
   readonly summary: string;
   /** What the caller must be allowed; "public": nobody is asked. */
   readonly scope: Scope | "public";
+  /** Takes If-Match: what it replaces has versions. */
+  readonly replaces: boolean;
   readonly query: z.ZodType | undefined;
   readonly body: z.ZodType | undefined;
   /** Undefined: nothing but 204. */
@@ -38,6 +40,7 @@ export type RawCall = {
 export type ApiCall<Query, Body> = Omit<RawCall, "query" | "body"> & { readonly query: Query; readonly body: Body };
 
 export type RouteWant<Query, Body, Value> = Pick<Route, "method" | "path" | "summary" | "scope"> & {
+  readonly replaces?: boolean;
   readonly query?: z.ZodType<Query>;
   readonly body?: z.ZodType<Body>;
   readonly answer?: z.ZodType<Value>;
@@ -48,13 +51,14 @@ export type RouteWant<Query, Body, Value> = Pick<Route, "method" | "path" | "sum
 export function route<Value = undefined, Query = undefined, Body = undefined>(
   want: RouteWant<Query, Body, Value>,
 ): Route {
-  const { method, path, summary, scope, query, body, answer } = want;
+  const { method, path, summary, scope, replaces = false, query, body, answer } = want;
   const at = `${method} ${path}`;
   return {
     method,
     path,
     summary,
     scope,
+    replaces,
     query,
     body,
     answer,

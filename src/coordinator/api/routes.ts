@@ -2,6 +2,7 @@ import { coordinatorStatus } from "../../wire/adminapi.js";
 import { auditRoutes } from "./audit.js";
 import { deviceRoutes } from "./devices.js";
 import { keyRoutes } from "./keys.js";
+import { lockRoutes } from "./lock.js";
 import { nameRoutes } from "./names.js";
 import { networkRouteRoutes } from "./networkroutes.js";
 import type { ApiParts } from "./parts.js";
@@ -32,6 +33,7 @@ export const apiRoutes = (parts: ApiParts): Route[] => [
   ...networkRouteRoutes(parts),
   ...relayRoutes(parts),
   ...nameRoutes(parts),
+  ...lockRoutes(parts),
   ...auditRoutes(parts),
   ...webhookRoutes(parts),
   ...userRoutes(parts),

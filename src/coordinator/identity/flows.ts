@@ -7,7 +7,7 @@ import type { Random } from "../../sys/random.js";
 import { cookieOf, setCookie } from "./sessions.js";
 
 /** From the first click to the proof. */
-export const FLOW_LIFETIME_MS: Millis = 10 * MINUTE;
+const FLOW_LIFETIME_MS: Millis = 10 * MINUTE;
 /** Remembered as used; older ones have expired by then, unless somebody signs in ten times a second. */
 const USED_MAX = 8_192;
 const FLOW_COOKIE = "__Host-exitnode-flow";

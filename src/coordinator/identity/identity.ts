@@ -16,6 +16,8 @@ export type IdentityParts = PeopleParts & {
   readonly files: Pick<Files, "readText">;
   /** Seals what browsers keep for us; the same for all coordinators of one name. */
   readonly secret: Uint8Array;
+  /** Other coordinators may share the store. */
+  readonly isShared: boolean;
   /** Reaches the identity provider. */
   readonly fetch: typeof fetch;
   readonly lockout: Lockout;
@@ -55,7 +57,7 @@ export async function openIdentity(
     flows: new Flows({ secret, random, wall }),
     invites: new Invites(shared),
     signIns: new SignIns({
-      ...{ store, registry, people, random, wall, origin: address.origin, ...log },
+      ...{ store, registry, people, random, wall, isShared: parts.isShared, origin: address.origin, ...log },
       ...(machinesAtProvider ? { provider } : {}),
     }),
     address,

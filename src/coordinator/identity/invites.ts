@@ -9,7 +9,7 @@ import { type People, requireEnabled } from "./people.js";
 import type { User } from "./user.js";
 import type { WebAddress } from "./webaddress.js";
 
-export const INVITE_LIFETIME_MS: Millis = 24 * HOUR;
+const INVITE_LIFETIME_MS: Millis = 24 * HOUR;
 export const INVITE_PATH = "/invite";
 const SECRET_BYTES = 32;
 

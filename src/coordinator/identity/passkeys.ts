@@ -11,7 +11,7 @@ import type { User } from "./user.js";
 import type { WebAddress } from "./webaddress.js";
 
 /** Of one person. */
-export const PASSKEYS_MAX = 16;
+const PASSKEYS_MAX = 16;
 
 const text = z.string().max(16_384);
 const extensions = z.looseObject({}).default({});

@@ -6,13 +6,14 @@ import type { MemberRole, UserChange } from "../../wire/identity.js";
 import type { Actor } from "../actor.js";
 import type { ChangeFeed } from "../changefeed.js";
 import { type Device, isMember } from "../device.js";
-import type { Registry, Turn } from "../registry.js";
+import type { Registry } from "../registry.js";
 import type { Store } from "../store/store.js";
+import type { Turn } from "../turn.js";
 import type { Vouched } from "./claims.js";
 import { isEnabled, type User } from "./user.js";
 
 /** Kept at once. */
-export const USERS_MAX = 10_000;
+const USERS_MAX = 10_000;
 /** How exactly it is known when somebody was last here: a write less for every request. */
 const SEEN_STEP_MS: Millis = 60_000;
 
@@ -75,7 +76,10 @@ export class People {
     });
   }
 
-  /** A disabled person is out at once: sessions end, and the keys of their devices; enabled again, they sign in anew. */
+  /**
+   * A disabled person is out at once: sessions end, the keys of their devices, and the join keys for more of these;
+   * enabled again, they sign in anew.
+   */
   amend(idOrLogin: string, wanted: UserChange, by: Actor): Promise<User> {
     const ended: Device[] = [];
     return this.#change(async ({ view, now, put, note }) => {
@@ -89,6 +93,7 @@ export class People {
       await view.sessions.removeOf(user.id);
       if (disabled) {
         await view.invites.removeOf(user.id);
+        await view.joinKeys.revokeOf(user.id, now);
         for (const device of this.#parts.registry.devices.values()) {
           const ends = device.userId === user.id && isMember(device) && now < (device.keyExpiresAtMs ?? now + 1);
           if (!ends) continue;
@@ -97,9 +102,9 @@ export class People {
           ended.push(expired);
         }
       }
-      if (user.role !== before.role) await note(by, "user.role", user.id, { login: user.login, role });
+      if (user.role !== before.role) note(by, "user.role", user.id, { login: user.login, role });
       if (user.disabledAtMs !== disabledAtMs)
-        await note(by, disabled ? "user.disable" : "user.enable", user.id, { login: user.login });
+        note(by, disabled ? "user.disable" : "user.enable", user.id, { login: user.login });
       return user;
     }).then((user) => {
       for (const device of ended) this.#parts.changed(device);
@@ -140,7 +145,7 @@ export class People {
       const user = this.find(idOrLogin);
       for (const { id } of await view.passkeys.of(user.id)) await view.passkeys.remove(id);
       await view.sessions.removeOf(user.id);
-      await note(by, "passkey.remove", user.id, { login: user.login });
+      note(by, "passkey.remove", user.id, { login: user.login });
       return user;
     });
   }
@@ -158,7 +163,7 @@ export class People {
       throw new Failure("users-full", `${USERS_MAX} people are known already, and no more are kept`);
     const user: User = { ...wanted, id: `u${toHex(this.#parts.random(8))}`, createdAtMs: now };
     await view.users.add(user);
-    await note(by, "user.add", user.id, { login: user.login, role: user.role });
+    note(by, "user.add", user.id, { login: user.login, role: user.role });
     return user;
   }
 

@@ -1,15 +1,19 @@
 import { SCOPES, type Scope } from "../../wire/adminapi.js";
 import type { MemberRole } from "../../wire/identity.js";
 
-export { MEMBER_ROLES, type MemberRole } from "../../wire/identity.js";
-
 /** Who may hand out authority over others: an administrator could make an owner of themselves. */
 const OWNERS_ONLY: readonly Scope[] = ["users:write"];
 
 /** With these a member manages what is theirs: devices, the keys that let more of them in, tokens. */
 const OF_A_MEMBER: readonly Scope[] = [
-  ...["status:read", "devices:read", "devices:write", "keys:read", "keys:write", "tokens:read", "tokens:write"],
-] as readonly Scope[];
+  "status:read",
+  "devices:read",
+  "devices:write",
+  "keys:read",
+  "keys:write",
+  "tokens:read",
+  "tokens:write",
+];
 
 /** The scopes of a role. */
 export function scopesOf(role: MemberRole): readonly Scope[] {

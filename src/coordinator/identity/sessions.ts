@@ -10,13 +10,13 @@ import { scopesOf } from "./roles.js";
 import { isEnabled, type User } from "./user.js";
 
 /** A session nobody uses ends after this; a used one after SESSION_ABSOLUTE_MS (OWASP Session Management Cheat Sheet). */
-export const SESSION_IDLE_MS: Millis = 12 * HOUR;
-export const SESSION_ABSOLUTE_MS: Millis = 7 * 24 * HOUR;
+const SESSION_IDLE_MS: Millis = 12 * HOUR;
+const SESSION_ABSOLUTE_MS: Millis = 7 * 24 * HOUR;
 /** Of one person; the oldest ends. */
-export const SESSIONS_MAX = 16;
+const SESSIONS_MAX = 16;
 /** `__Host-`: set by this very host over TLS, for all of its paths, and by no other host of its domain. */
-export const SESSION_COOKIE = "__Host-exitnode";
-export const CSRF_HEADER = "x-exitnode-csrf";
+const SESSION_COOKIE = "__Host-exitnode";
+const CSRF_HEADER = "x-exitnode-csrf";
 const COOKIE_BYTES = 32;
 /** How exactly the idle end is known: a write less for every request. */
 const EXTEND_STEP_MS: Millis = MINUTE;

@@ -16,12 +16,12 @@ import type { People } from "./people.js";
 import { isEnabled, type User } from "./user.js";
 
 /** How long a machine waits for its person. */
-export const SIGN_IN_LIFETIME_MS: Millis = 10 * MINUTE;
+const SIGN_IN_LIFETIME_MS: Millis = 10 * MINUTE;
 /** Waiting at once: of all, and of one address. */
-export const SIGN_INS_MAX = 1_024;
-export const SIGN_INS_OF_ONE_MAX = 8;
+const SIGN_INS_MAX = 1_024;
+const SIGN_INS_OF_ONE_MAX = 8;
 /** New ones that one address may begin: each is written to the store. */
-export const SIGN_INS_ALLOWED = { perSecond: 0.5, burst: 32 } as const;
+const SIGN_INS_ALLOWED = { perSecond: 0.5, burst: 32 } as const;
 export const CONFIRM_PATH = "/device";
 
 /** RFC 8628 §6.1: consonants alone, so that no code is a word. 20⁸ is 34 bits, good for ten minutes. */
@@ -37,7 +37,9 @@ export type SignInsParts = {
   /** Our pages' address. */
   readonly origin: string;
   /** Where machines are confirmed at the identity provider itself. */
-  readonly provider?: Provider;
+  readonly provider?: Pick<Provider, "beginDevice">;
+  /** Other coordinators share the store, and may be the ones that ask the provider. */
+  readonly isShared: boolean;
   readonly log?: Log;
 };
 
@@ -61,6 +63,8 @@ export class SignIns {
   readonly #parts: SignInsParts;
   readonly #over = new AbortController();
   readonly #allowance = new Allowance(SIGN_INS_ALLOWED);
+  /** The codes of those that the provider is asked about. */
+  readonly #asked = new Set<string>();
 
   constructor(parts: SignInsParts) {
     this.#parts = parts;
@@ -70,12 +74,17 @@ export class SignIns {
   async greet(machineKey: Key, name: string, remote: string): Promise<SignInAnswer> {
     const { registry, store, wall, provider } = this.#parts;
     const now = wall();
-    const known = [...registry.devices.values()].find((device) => device.machineKey === machineKey);
-    // Otherwise the entrance says what there is to say.
-    const isExpired = known !== undefined && isMember(known) && waitingOf(known, now) === "key-expired";
+    const known = registry.devices.byMachineKey(machineKey);
+    // Otherwise the entrance says what there is to say. Nobody signs in for an exit node: it renews its key by itself.
+    const isExpired = known?.role === "device" && isMember(known) && waitingOf(known, now) === "key-expired";
     if (known !== undefined && !isExpired) return { kind: "in" };
     const row = await store.view.signIns.find(machineKey);
-    if (row !== undefined && now < row.expires_at_ms) return this.#answer(row);
+    if (row !== undefined && now < row.expires_at_ms && !this.#isOrphan(row)) {
+      const answer = this.#answer(row);
+      // Told once: whoever was somebody else by mistake may begin again.
+      if (answer.kind === "refused") await store.change(({ signIns }) => signIns.remove(machineKey));
+      return answer;
+    }
     if (!this.#allowance.take(neighbourhood(remote), now) || (await this.#room(store.view, remote, now)) === "none")
       return { kind: "refused", code: "sign-ins-full" };
     const started = await provider?.beginDevice(this.#over.signal).catch((error: unknown) => {
@@ -83,6 +92,8 @@ export class SignIns {
       return undefined;
     });
     if (provider !== undefined && started === undefined) return { kind: "refused", code: "sign-in-unavailable" };
+    // Of two that one machine begins at once only the first is shown: that the other comes to nothing is no news.
+    started?.vouched.catch(() => undefined);
     return this.#add(machineKey, name, remote, started);
   }
 
@@ -108,9 +119,9 @@ export class SignIns {
   async #settle(code: string, state: "confirmed" | "refused", user: User, remote: string): Promise<WaitingMachine> {
     return this.#parts.registry.change(async ({ view, note }) => {
       const row = await this.#find(view, code);
-      await view.signIns.settle(row.machine_key, state, state === "confirmed" ? user.id : null);
+      await view.signIns.settle(row.code, state, state === "confirmed" ? user.id : null);
       const action = state === "confirmed" ? "sign-in.confirm" : "sign-in.refuse";
-      await note({ name: `user:${user.id}`, remote }, action, row.machine_key, { name: row.name, from: row.remote });
+      note({ name: `user:${user.id}`, remote }, action, row.machine_key, { name: row.name, from: row.remote });
       return { name: row.name, code: row.code, remote: row.remote, atMs: row.created_at_ms };
     });
   }
@@ -132,7 +143,8 @@ export class SignIns {
     return registry.change(async ({ view }): Promise<SignInAnswer> => {
       await view.signIns.prune(now);
       const there = await view.signIns.find(machineKey);
-      if (there !== undefined) return this.#answer(there);
+      if (there !== undefined && !this.#isOrphan(there)) return this.#answer(there);
+      if (there !== undefined) await view.signIns.remove(machineKey);
       const room = await this.#room(view, remote, now);
       if (room === "none") return { kind: "refused", code: "sign-ins-full" };
       if (room !== "enough") await view.signIns.remove(room.machine_key);
@@ -143,9 +155,15 @@ export class SignIns {
         expires_at_ms: Math.min(now + SIGN_IN_LIFETIME_MS, started?.expiresAtMs ?? Number.POSITIVE_INFINITY),
       };
       await view.signIns.add(row);
-      if (started !== undefined) void this.#await(machineKey, code, remote, started);
+      if (started !== undefined) void this.#await(code, remote, started);
       return this.#answer(row);
     });
+  }
+
+  /** The provider was asked about it by an earlier run of ours, and what somebody confirms there nobody hears. */
+  #isOrphan({ code, state }: SignInRow): boolean {
+    const { provider, isShared } = this.#parts;
+    return provider !== undefined && !isShared && state === "waiting" && !this.#asked.has(code);
   }
 
   /** Whether one more may wait; of one address, the oldest makes room for it. */
@@ -172,14 +190,17 @@ export class SignIns {
   }
 
   /** Until somebody has confirmed it at the identity provider. */
-  async #await(machineKey: Key, code: string, remote: string, { vouched }: ProviderSignIn): Promise<void> {
+  async #await(code: string, remote: string, { vouched }: ProviderSignIn): Promise<void> {
     const { people, log, store } = this.#parts;
+    this.#asked.add(code);
     try {
       await this.confirm(code, await people.vouched(await vouched, remote), remote);
     } catch (error) {
       if (this.#over.signal.aborted) return;
       log?.warn("a machine was not let in by the identity provider", { reason: asFailure(error).message });
-      await store.change(({ signIns }) => signIns.settle(machineKey, "refused", null)).catch(() => undefined);
+      await store.change(({ signIns }) => signIns.settle(code, "refused", null)).catch(() => undefined);
+    } finally {
+      this.#asked.delete(code);
     }
   }
 }

@@ -1,6 +1,5 @@
 import type { Millis } from "../../kit/time.js";
-import type { UserInfo } from "../../wire/identity.js";
-import type { MemberRole } from "./roles.js";
+import type { MemberRole, UserInfo } from "../../wire/identity.js";
 
 /** A person of the network, as the store keeps them. */
 export type User = {

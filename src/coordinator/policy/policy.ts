@@ -32,6 +32,16 @@ export type PolicyTest = {
 /** What a test asks for; `text` is how the file says it. */
 export type Target = { readonly text: string; readonly dst: Selector; readonly port: number };
 
+/** The devices that a policy goes by: by their name they get rights, are reached, or are trusted with routes. */
+export function deviceNames({ grants, autoApprovers }: Policy): ReadonlySet<string> {
+  const selectors = [
+    ...grants.flatMap(({ src, dst, via = [] }) => [src, dst, via]),
+    ...autoApprovers.routes.map(({ by }) => by),
+    autoApprovers.exitNode,
+  ].flat();
+  return new Set(selectors.flatMap((one) => (one.kind === "device" ? [one.name] : [])));
+}
+
 const EVERYTHING: readonly Ports[] = [{ protocol: "any" }];
 const autogroup = (name: "member" | "self" | "tagged"): Selector => ({ kind: "autogroup", name });
 const network = (text: string): Selector => ({ kind: "network", network: text as Cidr });

@@ -47,12 +47,14 @@ export class AuditTable {
     this.#limits = limits;
   }
 
-  /** Inside the transaction of the change it tells of: both or neither. */
-  async append(event: AuditEvent): Promise<AuditRow> {
-    const row = await this.#append(event);
+  /** Inside the transaction of the changes they tell of: all of it or nothing. */
+  async append(...events: readonly AuditEvent[]): Promise<void> {
+    const before = await this.last();
     const { kept, cut } = this.#limits;
-    if (row.seq % cut === 0 && row.seq > kept) await this.#cut(row.seq - kept, event.at);
-    return row;
+    const seq = await this.#append(before, events);
+    const step = seq - (seq % cut);
+    const [event] = events;
+    if (event !== undefined && step > before.seq && step > kept) await this.#cut(step - kept, event.at);
   }
 
   async last(): Promise<AuditRoot> {
@@ -93,20 +95,25 @@ export class AuditTable {
     return parseWith(auditRoot, tryJson(row.value), `the setting ${ROOT_SETTING} in the store`, "store-unusable");
   }
 
-  async #append({ at, by, action, target, details = {} }: AuditEvent): Promise<AuditRow> {
-    const last = await this.last();
-    const entry = {
-      seq: last.seq + 1,
-      at_ms: at,
-      actor: by.name,
-      remote: by.remote,
-      action,
-      target,
-      details: JSON.stringify(details),
-    };
-    const row = { ...entry, hash: auditHash(last.hash, entry) };
-    await this.#db.insertInto("audit").values(row).execute();
-    return row;
+  /** Returns the number of the last one. */
+  async #append(before: AuditRoot, events: readonly AuditEvent[]): Promise<number> {
+    const rows: AuditRow[] = [];
+    let { seq, hash } = before;
+    for (const { at, by, action, target, details = {} } of events) {
+      const entry = {
+        seq: ++seq,
+        at_ms: at,
+        actor: by.name,
+        remote: by.remote,
+        action,
+        target,
+        details: JSON.stringify(details),
+      };
+      hash = auditHash(hash, entry);
+      rows.push({ ...entry, hash });
+    }
+    if (rows.length > 0) await this.#db.insertInto("audit").values(rows).execute();
+    return seq;
   }
 
   /** Lets the oldest entries go, up to `seq`; that, and what they ended in, is itself an entry. */
@@ -121,6 +128,7 @@ export class AuditTable {
       .values({ name: ROOT_SETTING, value })
       .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
       .execute();
-    await this.#append({ at, by: COORDINATOR, action: "audit.cut", target: String(seq), details: root });
+    const event = { at, by: COORDINATOR, action: "audit.cut", target: String(seq), details: root };
+    await this.#append(await this.last(), [event]);
   }
 }

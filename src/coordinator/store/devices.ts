@@ -77,7 +77,10 @@ function rowFrom(device: Device): Omit<DeviceRow, "join_key_id"> {
     approved_at_ms: device.approvedAtMs ?? null,
     key_expires_at_ms: device.keyExpiresAtMs ?? null,
     approved_routes: JSON.stringify(device.approvedRoutes),
-    lock_signature: device.lockSignature ?? null,
+    lock_key: device.lock?.key ?? null,
+    lock_statement: device.lock?.statement ?? null,
+    lock_signature: device.lock?.signature ?? null,
+    rotate_at_ms: device.rotateAtMs ?? null,
   };
 }
 
@@ -116,7 +119,10 @@ const deviceRow = z.object({
   approved_at_ms: z.number().nullable(),
   key_expires_at_ms: z.number().nullable(),
   approved_routes: z.string().transform(tryJson).pipe(z.array(cidr)),
+  lock_key: key.nullable(),
+  lock_statement: z.string().nullable(),
   lock_signature: z.string().nullable(),
+  rotate_at_ms: z.number().nullable(),
 });
 
 function deviceFrom(raw: Selectable<DeviceRow>): Device {
@@ -141,6 +147,13 @@ function deviceFrom(raw: Selectable<DeviceRow>): Device {
     ...(row.approved_at_ms === null ? {} : { approvedAtMs: row.approved_at_ms }),
     ...(row.key_expires_at_ms === null ? {} : { keyExpiresAtMs: row.key_expires_at_ms }),
     approvedRoutes: row.approved_routes,
-    ...(row.lock_signature === null ? {} : { lockSignature: row.lock_signature }),
+    ...lockFrom(row),
+    ...(row.rotate_at_ms === null ? {} : { rotateAtMs: row.rotate_at_ms }),
   };
+}
+
+function lockFrom(row: z.infer<typeof deviceRow>): Pick<Device, "lock"> {
+  const { lock_key: own, lock_statement: statement, lock_signature: signature } = row;
+  if (own === null || statement === null) return {};
+  return { lock: { key: own, statement, ...(signature === null ? {} : { signature }) } };
 }

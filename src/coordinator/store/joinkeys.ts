@@ -64,6 +64,16 @@ export class JoinKeyTable {
     return numUpdatedRows > 0n;
   }
 
+  /** What a person who is out may not use to come in again. */
+  async revokeOf(userId: string, now: Millis): Promise<void> {
+    await this.#db
+      .updateTable("join_key")
+      .set({ revoked_at_ms: now })
+      .where("user_id", "=", userId)
+      .where("revoked_at_ms", "is", null)
+      .execute();
+  }
+
   async forget(ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#db.deleteFrom("join_key").where("id", "in", ids).execute();
   }

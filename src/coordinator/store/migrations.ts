@@ -151,6 +151,9 @@ export const MIGRATIONS: readonly Migration[] = [
         created_at_ms bigint not null,
         expires_at_ms bigint not null
       )`,
+      `alter table device add column rotate_at_ms bigint`,
+      `alter table device add column lock_key text`,
+      `alter table device add column lock_statement text`,
     ],
   },
 ];

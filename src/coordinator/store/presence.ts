@@ -33,8 +33,10 @@ export class PresenceTable {
       .execute();
   }
 
-  async remove(deviceId: string, holder: string): Promise<void> {
-    await this.#db.deleteFrom("presence").where("device_id", "=", deviceId).where("holder", "=", holder).execute();
+  /** Those that have come to another coordinator since are that one's. */
+  async remove(deviceIds: readonly string[], holder: string): Promise<void> {
+    if (deviceIds.length === 0) return;
+    await this.#db.deleteFrom("presence").where("device_id", "in", deviceIds).where("holder", "=", holder).execute();
   }
 
   async removeAllOf(holder: string): Promise<void> {

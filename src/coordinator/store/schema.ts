@@ -43,8 +43,12 @@ export type DeviceRow = {
   key_expires_at_ms: number | null;
   /** JSON of the prefixes an administrator approved, beyond what its role gives. */
   approved_routes: string;
-  /** By another device's lock key, where the network has a device lock. */
+  /** By a trusted device, where the network has a device lock. */
   lock_signature: string | null;
+  lock_key: string | null;
+  /** By its lock key, of its other keys. */
+  lock_statement: string | null;
+  rotate_at_ms: number | null;
 };
 
 export type JoinKeyRow = {

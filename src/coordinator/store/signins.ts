@@ -24,12 +24,9 @@ export class SignInTable {
     await this.#db.insertInto("sign_in").values(row).execute();
   }
 
-  async settle(machineKey: string, state: "confirmed" | "refused", userId: string | null): Promise<void> {
-    await this.#db
-      .updateTable("sign_in")
-      .set({ state, user_id: userId })
-      .where("machine_key", "=", machineKey)
-      .execute();
+  /** By its code: the machine may have begun another one since. */
+  async settle(code: string, state: "confirmed" | "refused", userId: string | null): Promise<void> {
+    await this.#db.updateTable("sign_in").set({ state, user_id: userId }).where("code", "=", code).execute();
   }
 
   async remove(machineKey: string): Promise<void> {

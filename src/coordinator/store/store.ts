@@ -1,4 +1,4 @@
-import { type Dialect, Kysely, PostgresDialect } from "kysely";
+import { type Dialect, Kysely, PostgresDialect, sql } from "kysely";
 import type { Cidr } from "../../kit/ip.js";
 import type { Millis } from "../../kit/time.js";
 import { cidr, parseWith } from "../../wire/schema.js";
@@ -103,6 +103,29 @@ export class Store {
     return this.#db.transaction().execute(async (within) => {
       if (this.shared) await lockWriters(within);
       return work(viewOf(within, this.shared));
+    });
+  }
+
+  /** Several changes in one transaction, between `begin` and `end`: each lasts or fails by itself. Rejected: none lasts. */
+  changeEach<T>(
+    works: readonly ((view: StoreView) => Promise<T>)[],
+    { begin, end }: { begin?: (view: StoreView) => Promise<void>; end?: (view: StoreView) => Promise<void> } = {},
+  ): Promise<PromiseSettledResult<T>[]> {
+    return this.#db.transaction().execute(async (within) => {
+      if (this.shared) await lockWriters(within);
+      const view = viewOf(within, this.shared);
+      await begin?.(view);
+      const results: PromiseSettledResult<T>[] = [];
+      for (const work of works) {
+        await sql`savepoint one`.execute(within);
+        const [result] = await Promise.allSettled([work(view)]);
+        // When this fails, as after an error that ended the transaction, so do all.
+        if (result.status === "rejected") await sql`rollback to savepoint one`.execute(within);
+        await sql`release savepoint one`.execute(within);
+        results.push(result);
+      }
+      await end?.(view);
+      return results;
     });
   }
 

@@ -24,15 +24,15 @@ export type SiteParts = {
   readonly identity: Identity;
   readonly devices: ReadonlyMap<string, Device>;
   readonly isOnline: (id: string) => boolean;
-  /** Shuts a device out: its peers have been told when it returns. */
-  readonly revoke: (device: Device, by: Actor) => Promise<void>;
+  /** Shuts a device out: its peers have been told when it is fulfilled. */
+  readonly expel: (deviceId: string, by: Actor) => Promise<unknown>;
   readonly now: () => Millis;
   readonly wall: () => Millis;
   readonly log?: Log;
 };
 
 /** What one address may ask of the pages: a person clicks less. */
-export const PAGES_ALLOWED = { perSecond: 5, burst: 60 } as const;
+const PAGES_ALLOWED = { perSecond: 5, burst: 60 } as const;
 
 /** Scripts and styles from here, forms to here, frames nowhere (OWASP Content Security Policy Cheat Sheet). */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
@@ -218,7 +218,7 @@ export function mountSite(parts: SiteParts): Hono<Env> {
     // Somebody else's device is as unknown as none.
     if (device === undefined || device.userId !== user.id)
       throw new Failure("device-unknown", "none of your devices is that one");
-    await parts.revoke(device, { name: `user:${user.id}`, remote: context.env.remote });
+    await parts.expel(device.id, { name: `user:${user.id}`, remote: context.env.remote });
     return context.redirect("/", 303);
   });
 
@@ -237,8 +237,9 @@ export function ownPath(wanted: string | undefined): string {
   return wanted !== undefined && /^\/(?:[A-Za-z0-9_-][A-Za-z0-9_/?=&%.-]{0,255})?$/.test(wanted) ? wanted : "/";
 }
 
+/** Not counted as a failed sign-in: any page of somebody else's could lock a person's address out by links to ours. */
 const strayFlow = (): Failure =>
-  new Failure("sign-in-refused", "this sign-in was not begun in this browser, is over, or took too long", {
+  new Failure("sign-in-stray", "this sign-in was not begun in this browser, is over, or took too long", {
     advice: "begin it again",
   });
 

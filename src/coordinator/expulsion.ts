@@ -1,0 +1,23 @@
+import type { Log } from "../sys/log.js";
+import type { Actor } from "./actor.js";
+import type { Device } from "./device.js";
+import type { Registry } from "./registry.js";
+import type { Relays, RelaysTold } from "./relays.js";
+import type { Switchboard, Told } from "./switchboard.js";
+
+export type ExpulsionParts = {
+  readonly registry: Pick<Registry, "revoke">;
+  readonly switchboard: Pick<Switchboard, "expel">;
+  readonly relays: Pick<Relays, "revoke">;
+  readonly log?: Log;
+};
+export type Expelled = { readonly device: Device; readonly told: Told & { readonly relays: RelaysTold } };
+
+/** Shuts a device out for good, by id or name: its connected peers and the relays have been told when this is fulfilled. */
+export async function expel(parts: ExpulsionParts, idOrName: string, by: Actor): Promise<Expelled> {
+  const { registry, switchboard, relays, log } = parts;
+  const device = await registry.revoke(idOrName, by);
+  const [told, relaysTold] = await Promise.all([switchboard.expel(device.id), relays.revoke(device.machineKey)]);
+  log?.info("device revoked", { device: device.id, name: device.name, ...told, relays: relaysTold });
+  return { device, told: { ...told, relays: relaysTold } };
+}
