@@ -2,7 +2,8 @@
 // a slower network cost, in the lab.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -131,6 +132,29 @@ function plan20x4() {
   );
 }
 
+/** An upgrade to another build of the agent, there and back: this package beside a copy whose agent has a line more. */
+function upgrades() {
+  const folder = mkdtempSync(join(tmpdir(), "exitnode-bench-"));
+  try {
+    for (const part of ["dist", "templates", "package.json"])
+      cpSync(join(scripts, "..", part), join(folder, part), { recursive: true });
+    appendFileSync(join(folder, "dist/agent.js"), "\n// another build\n");
+    const took = [];
+    for (let i = 0; i < rounds; i++) {
+      const other = i % 2 === 0 ? join(folder, "dist/exitnode.js") : program;
+      const argv = [other, "upgrade", "home", "--host", "lab", "--json"];
+      took.push(
+        JSON.parse(execFileSync(process.execPath, argv, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })),
+      );
+    }
+    if (rounds % 2 === 1) exitnode("upgrade", "home", "--host", "lab");
+    for (const { changed } of took) if (!changed) throw new Error("an upgrade found nothing to do");
+    return took;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 const help = [];
 for (let i = 0; i < 10; i++) help.push(seconds(() => exitnode("--help")));
 const memory = residents();
@@ -146,6 +170,7 @@ function containerMiB() {
   return Math.round(Number(bytes) / 1024 / 1024);
 }
 
+const upgraded = upgrades();
 const result = {
   bench: "create",
   rounds,
@@ -158,6 +183,8 @@ const result = {
   overheadSeconds: round(median(overhead)),
   noChangeAt10msSeconds: round(await noChangeAt10ms()),
   plan20x4Seconds: round(plan20x4()),
+  upgradeSeconds: round(median(upgraded.map(({ seconds }) => seconds))),
+  upgradeSteps: upgraded.at(-1).steps,
   steps: Object.fromEntries(Object.entries(steps).map(([step, list]) => [step, round(median(list))])),
   residentMiB: {
     agent: Math.round(memory.agent),

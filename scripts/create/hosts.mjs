@@ -13,6 +13,8 @@ const EACH = 5;
 const [build, oneWay, program, rounds] = process.argv.slice(2);
 const { SeveralHosts } = await import(join(build, "test/cli/severalhosts.js"));
 const { sshFingerprint } = await import(join(build, "src/sys/sshkey.js"));
+const { STOCK_PACKAGES } = await import(join(build, "src/provision/stockpackages.js"));
+const { MASKED_UNITS } = await import(join(build, "src/netconf/containerfiles.js"));
 const { SECTION_MARK } = await import(join(build, "src/provision/inside.js"));
 
 /** What the parts of a look that are always there say of a container that has just been started. */
@@ -22,6 +24,11 @@ const SEEN = {
   nft: ["same"],
   tun: ["yes"],
   map: ["yes"],
+  stock: [
+    "system debian 13",
+    ...STOCK_PACKAGES.map((name) => `package installed ${name} ${name === "nodejs" ? "20.19.2" : "1"}`),
+    ...MASKED_UNITS.map((unit) => `masked ${unit}`),
+  ],
   outside: ['{"ipv4":"203.0.113.77"}'],
 };
 const answer = Object.entries(SEEN)

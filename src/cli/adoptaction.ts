@@ -6,6 +6,7 @@ import { terminalPrompt } from "../sys/prompt.js";
 import type { Call, Outcome } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
 import { stepProgress } from "./createprogress.js";
+import { onContainersHost } from "./itshost.js";
 
 /** Says what will be another than before, asks, and adopts the container. */
 export async function adoptContainer(call: Call): Promise<Outcome> {
@@ -14,7 +15,7 @@ export async function adoptContainer(call: Call): Promise<Outcome> {
   const vmid = Number(typed);
   if (!/^\d{3,9}$/.test(typed) || vmid < VMID_MIN || vmid > VMID_MAX)
     throw new Failure("usage", `expected the number of a container from ${VMID_MIN}, got "${typed}"`);
-  const { opened, request } = await openedHost(call);
+  const { opened, request } = await openedHost(await onContainersHost(call, vmid));
   try {
     const parts = await provisionParts(call, opened, await stepProgress(call.parts));
     const found = await findAdoptable(parts, request, {

@@ -5,7 +5,7 @@ import { hostKeyIn } from "../provision/hostkey.js";
 import { isOurTemplate } from "../provision/identity.js";
 import type { HostRequest, ProvisionParts } from "../provision/parts.js";
 import type { PveHost, Storage } from "../pve/guests.js";
-import { missing, needsForCreate, pveumLines } from "../pve/permissions.js";
+import { missing, needsForCreate, refused } from "../pve/permissions.js";
 import type { Ssh } from "../sys/ssh.js";
 
 /** A throw-away container of a Proxmox host in which something is built: made, entered, and taken away whatever happens. */
@@ -61,7 +61,9 @@ export async function inBuilder<T>(
     stopIf(signal);
     const hostKey = hostKeyIn(log);
     if (hostKey === undefined)
-      throw new Failure("host-key-unknown", `the log of the task that made container ${vmid} names no SSH host key`);
+      throw new Failure("host-key-unknown", `the log of the task that made container ${vmid} names no SSH host key`, {
+        advice: "the template it is made from must have an SSH server, as Debian's standard one has",
+      });
     await host.waitTask(await host.start(node, vmid));
     const address = await addressOf(parts, node, vmid);
     const ssh = await entered(parts, { address, user: SSH_USER, privateKey: parts.sshKey.privateKey, hostKey });
@@ -125,12 +127,7 @@ async function checkRights(host: PveHost, request: HostRequest, node: string, pl
   const templateStorage = place.template.split(":")[0] ?? "";
   const needs = needsForCreate({ node, ...place, templateStorage, vlan, pool, upload: false });
   const lacking = missing(await host.permissions(needs.map(({ path }) => path)), needs);
-  if (lacking.length === 0) return;
-  throw new Failure(
-    "permissions-missing",
-    `${request.login} lacks ${lacking.map(({ path, anyOf }) => `${anyOf.join(" or ")} on ${path}`).join(", ")}`,
-    { advice: ["on the Proxmox host, as root:", ...pveumLines(request.login, lacking)].join("\n") },
-  );
+  if (lacking.length > 0) throw refused(request.login, lacking);
 }
 
 /** As the host's exit nodes get theirs, but never a fixed address: that is an exit node's. */

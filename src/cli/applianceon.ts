@@ -6,6 +6,7 @@ import { inBuilder } from "./appliancebuilder.js";
 import { fetchBuilt, prepareBuild, remoteParts } from "./applianceremote.js";
 import type { Call } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
+import { noProgress } from "./createprogress.js";
 
 /** `appliance build --on HOST`: for whoever has no Debian machine but the Proxmox host itself. */
 export async function buildOnHost(call: Call, hostName: string, options: BuildOptions): Promise<Built> {
@@ -19,8 +20,7 @@ export async function buildOnHost(call: Call, hostName: string, options: BuildOp
   const unbroken = { ...call, options: { ...call.options, host: hostName }, signal: new AbortController().signal };
   const { opened, request } = await openedHost(unbroken);
   try {
-    const quiet = { step: <T>(_words: string, run: (note: () => void) => Promise<T>) => run(() => {}) };
-    const provision = await provisionParts(call, opened, quiet);
+    const provision = await provisionParts(call, opened, noProgress);
     return await inBuilder({ ...provision, say: parts.say }, request, async (ssh) => {
       parts.say("installing mmdebstrap in it");
       await prepareBuild(ssh, options);

@@ -106,7 +106,9 @@ async function fetched(
     ];
     const content = fromBase64((await mustRun(ssh, piece, { timeoutMs: PIECE_TIMEOUT_MS, signal })).trim());
     if (content === undefined || content.length !== Math.min(PIECE_BYTES, bytes - at))
-      throw new Failure("checksum-mismatch", `${name} changed while it was being fetched`);
+      throw new Failure("checksum-mismatch", `${name} changed while it was being fetched`, {
+        advice: "run the command again",
+      });
     whole.set(content, at);
   }
   return whole;

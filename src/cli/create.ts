@@ -1,9 +1,16 @@
 import type { Command, Option } from "./command.js";
 
 /** Exit nodes on Proxmox hosts, from nothing to gone. */
-const WHERE: readonly Option[] = [
-  { flags: "--host <HOST>", description: "the Proxmox host, as it is called in `host list`; not needed with only one" },
-];
+const WHERE: Option = {
+  flags: "--host <HOST>",
+  description: "the Proxmox host, as it is called in `host list`; not needed with only one",
+};
+
+/** For commands about one that is there. */
+export const ITS_HOST: Option = {
+  flags: "--host <HOST>",
+  description: "the Proxmox host, as it is called in `host list`; looked for when it is not given",
+};
 
 /** For commands that make one on each of several hosts. */
 const EVERYWHERE: readonly Option[] = [
@@ -18,7 +25,7 @@ const SOME: readonly Option[] = [
   { flags: "--host <HOST>", description: "this host alone; may be repeated; default: all", repeatable: true },
 ];
 
-const SHAPE: readonly Option[] = [
+export const SHAPE: readonly Option[] = [
   { flags: "--name <NAME>", description: 'what the exit node is called; default: "home"' },
   { flags: "--pve-node <NODE>", description: "the PVE node of a cluster that gets the container" },
   { flags: "--storage <ID>", description: "the storage for its disk; default: the first with room for containers" },
@@ -45,14 +52,13 @@ const SHAPE: readonly Option[] = [
   { flags: "--public-address <ADDRESS>", description: "where it is reached from outside; default: found by asking" },
 ];
 
-export const WHAT: readonly Option[] = [...WHERE, ...SHAPE];
-
 export const createCommands: readonly Command[] = [
   {
     usage: "setup",
     summary: "From nothing to the first device: add the host, make the exit node, print how to join",
     options: [
-      ...WHAT,
+      WHERE,
+      ...SHAPE,
       { flags: "--url <URL>", description: "the Proxmox host, such as https://192.168.1.10:8006" },
       { flags: "--token <ID>", description: "log in with the API token user@realm!id; its secret is asked for" },
       { flags: "--user <LOGIN>", description: "log in as user@realm with a password, which is asked for" },
@@ -87,7 +93,7 @@ export const createCommands: readonly Command[] = [
     usage: "destroy <name>",
     summary: "Take an exit node away: container, journal, and what the coordinator knows of it",
     options: [
-      ...WHERE,
+      ITS_HOST,
       { flags: "--yes", description: "do not ask" },
       { flags: "--template", description: "remove the templates that were uploaded, too" },
     ],
@@ -103,7 +109,7 @@ export const createCommands: readonly Command[] = [
     usage: "logs <name>",
     summary: "Show the last lines of an exit node's daemons",
     options: [
-      ...WHERE,
+      ITS_HOST,
       { flags: "--unit <UNIT>", description: "agent (the default), coordinator, ssh, or all" },
       { flags: "--lines <N>", description: "how many lines; default: 100" },
     ],

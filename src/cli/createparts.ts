@@ -32,7 +32,7 @@ export async function provisionParts(call: Call, opened: OpenedHost, progress: P
     clock,
     random,
     files,
-    journalFolder: join(paths.state, "journal"),
+    journalFolder: journalFolder(call.parts),
     openSsh: reaching(openSsh, jump, opened.name),
     ...(jump === undefined ? {} : { hostShell: (signal) => openSsh(jump, signal) }),
     sshKey: await ensureSshKey(files, paths.config),
@@ -52,6 +52,9 @@ export async function provisionParts(call: Call, opened: OpenedHost, progress: P
       (await import("./upgradetunnel.js")).tryTunnel({ clock, random, signal: call.signal }, exit),
   };
 }
+
+/** What runs write down as they go. */
+export const journalFolder = ({ paths }: Pick<Parts, "paths">): string => join(paths.state, "journal");
 
 export async function openedHost(call: Call): Promise<{ opened: OpenedHost; request: HostRequest }> {
   const { host } = call.options;

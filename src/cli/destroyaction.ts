@@ -4,11 +4,15 @@ import { terminalPrompt } from "../sys/prompt.js";
 import type { Call, Outcome } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
 import { stepProgress } from "./createprogress.js";
+import { onItsHost } from "./itshost.js";
 
 /** Says what will be gone, asks, and takes it away. */
 export async function destroyExitNode(call: Call): Promise<Outcome> {
   const [name = ""] = call.args;
-  const { opened, request } = await openedHost(call);
+  const left = (host: string): string[] => [
+    `if only the coordinator knows of it: exitnode destroy ${name} --host ${host}`,
+  ];
+  const { opened, request } = await openedHost(await onItsHost(call, name, left));
   try {
     const parts = await provisionParts(call, opened, await stepProgress(call.parts));
     const doomed = await findDoomed(parts, request, name, { templates: call.options.template === true });

@@ -84,6 +84,14 @@ export async function givenOrAllHosts(call: Call): Promise<string[]> {
   return Object.keys((await readConfig(call.parts.files, call.parts.paths.config)).hosts);
 }
 
+/** In words, with the next command. */
+export async function noExitNodes({ parts }: Call): Promise<string> {
+  const { hosts } = await readConfig(parts.files, parts.paths.config);
+  return Object.keys(hosts).length === 0
+    ? "no exit nodes, and no Proxmox host to make one on: exitnode setup"
+    : "no exit nodes: exitnode create";
+}
+
 /** The same command for one of its hosts. */
 export const forHost = (call: Call, host: string): Call => ({ ...call, options: { ...call.options, host } });
 

@@ -1,5 +1,5 @@
 import type { Command } from "./command.js";
-import { WHAT } from "./create.js";
+import { ITS_HOST, SHAPE } from "./create.js";
 
 /** `export`: the same container for a tool that somebody uses already. */
 const NOT_EXPORTED = /^--(?:name|coordinator|public-address|data-plane) /;
@@ -10,7 +10,7 @@ export const exportCommands: readonly Command[] = [
     summary: "Print an exit node's container for Terraform, Ansible or pct, made or not made yet; no secret is in it",
     options: [
       { flags: "--format <KIND>", description: "terraform, ansible or pct" },
-      ...WHAT.filter(({ flags }) => !NOT_EXPORTED.test(flags)),
+      ...[ITS_HOST, ...SHAPE].filter(({ flags }) => !NOT_EXPORTED.test(flags)),
     ],
     run: async (call) => (await import("./exportaction.js")).exportExitNode(call),
   },

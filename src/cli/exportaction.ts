@@ -9,18 +9,23 @@ import type { OwnContainer } from "../provision/view.js";
 import { ensureSshKey } from "../sys/sshkey.js";
 import type { Call, Outcome } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
+import { noProgress } from "./createprogress.js";
 import { toAnsible } from "./exportansible.js";
 import { type ExportedContainer, nextCommand, settledContainer, wantedContainer } from "./exportcontainer.js";
 import { toPct } from "./exportpct.js";
 import { toTerraform } from "./exportterraform.js";
 import type { OpenedHost } from "./hosts.js";
+import { onItsHost } from "./itshost.js";
 
 /** `export`: what is on the host, or what `create` would make there, in another tool's words. */
 export async function exportExitNode(call: Call): Promise<Outcome> {
   const name = parseName(call.args[0] ?? "");
   const format = formatOf(call.options.format);
   const given = parseOptions(call.options);
-  const { opened, request } = await openedHost(call);
+  const unmade = (host: string): string[] => [
+    `one that is not made yet: exitnode export ${name} --format ${format} --host ${host}`,
+  ];
+  const { opened, request } = await openedHost(await onItsHost(call, name, unmade));
   try {
     const { publicKey } = await ensureSshKey(call.parts.files, call.parts.paths.config);
     const where = { request, url: opened.entry.url, publicKey };
@@ -28,7 +33,7 @@ export async function exportExitNode(call: Call): Promise<Outcome> {
     const container =
       there === undefined
         ? wantedContainer(
-            (await plan(await provisionParts(call, opened, QUIET), request, { name, given })).view,
+            (await plan(await provisionParts(call, opened, noProgress), request, { name, given })).view,
             where,
             call.parts.random,
           )
@@ -52,7 +57,6 @@ export async function exportExitNode(call: Call): Promise<Outcome> {
 
 const FORMATS = ["terraform", "ansible", "pct"] as const;
 type Format = (typeof FORMATS)[number];
-const QUIET = { step: <T>(_words: string, run: (note: () => void) => Promise<T>) => run(() => {}) };
 
 function formatOf(given: unknown): Format {
   const format = FORMATS.find((one) => one === given);

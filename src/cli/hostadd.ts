@@ -1,5 +1,6 @@
 import { Failure } from "../kit/failure.js";
 import { connectPve } from "../pve/client.js";
+import { unreachableHost } from "../pve/errors.js";
 import type { PveHost } from "../pve/guests.js";
 import { type Https, openHttps } from "../sys/https.js";
 import { type Prompt, secretFromStdin, terminalPrompt } from "../sys/prompt.js";
@@ -157,7 +158,9 @@ function urlProblem(text: string): string | undefined {
 export function hostUrl(text: string): string {
   const whole = /^[a-z]+:\/\//i.test(text) ? text : `https://${text}`;
   const bad = (): Failure =>
-    new Failure("url-invalid", `expected a URL such as https://192.168.1.10:8006, got "${text}"`);
+    new Failure("url-invalid", `expected a URL such as https://192.168.1.10:8006, got "${text}"`, {
+      advice: "give --url as the browser shows it with Proxmox VE's GUI",
+    });
   if (!URL.canParse(whole)) throw bad();
   const url = new URL(whole);
   if (url.protocol !== "https:" || url.username !== "" || url.hostname === "") throw bad();
@@ -196,7 +199,9 @@ async function confirmFingerprint(
     throw new Failure("usage", `expected --fingerprint as 32 hex pairs with colons, got "${given}"`);
   // With a pin, the connection itself compares; there is no need to look first.
   if (pinned !== undefined) return pinned;
-  const seen = await world.https.peerFingerprint(url, { signal: call.signal });
+  const seen = await world.https
+    .peerFingerprint(url, { signal: call.signal })
+    .catch((error: unknown) => unreachableHost(error, url));
   call.parts.say(`${url} shows a certificate with the SHA-256 fingerprint\n  ${seen}\n${WHERE_TO_COMPARE}`);
   if (call.options.yes === true) return seen;
   if (world.prompt === undefined)
@@ -204,7 +209,9 @@ async function confirmFingerprint(
       advice: `compare it on the host, then: exitnode host add ${name} --url ${url} --fingerprint ${seen}`,
     });
   if (await world.prompt.confirm("Is it the same?")) return seen;
-  throw new Failure("fingerprint-mismatch", `the certificate of ${url} was not confirmed; nothing was sent or kept`);
+  throw new Failure("fingerprint-mismatch", `the certificate of ${url} was not confirmed; nothing was sent or kept`, {
+    advice: `once you know it: exitnode host add ${name} --url ${url} --fingerprint FINGERPRINT`,
+  });
 }
 
 const WHERE_TO_COMPARE =
@@ -227,7 +234,9 @@ async function choosePveNode(pve: PveHost, world: HostAddWorld, given: string | 
   const names = nodes.map(({ name }) => name);
   if (given !== undefined) {
     if (names.includes(given)) return given;
-    throw new Failure("pve-node-unknown", `there is no PVE node "${given}": expected one of ${names.join(", ")}`);
+    throw new Failure("pve-node-unknown", `there is no PVE node "${given}": expected one of ${names.join(", ")}`, {
+      advice: `add --pve-node ${names[0] ?? "NODE"}, or leave it out`,
+    });
   }
   const [first, ...others] = names;
   if (first === undefined) throw new Failure("pve-node-unknown", "the host names no PVE node");

@@ -22,13 +22,19 @@ export async function openHost(
   return { name, entry, pve };
 }
 
+/** Every host of the config, or a Failure when there is none to have `what`. */
+export async function hostNames(parts: HostParts, what?: string): Promise<string[]> {
+  const names = Object.keys((await readConfig(parts.files, parts.paths.config)).hosts);
+  if (names.length > 0) return names;
+  const wanted = what === undefined ? "" : `, so no ${what} is known here`;
+  throw new Failure("host-unknown", `there is no Proxmox host in the config${wanted}`, { advice: ADD_ADVICE });
+}
+
 /** The host meant when no name was given: the only one there is. */
 export async function onlyHost(parts: HostParts): Promise<string> {
-  const names = Object.keys((await readConfig(parts.files, parts.paths.config)).hosts);
-  if (names.length === 1 && names[0] !== undefined) return names[0];
-  if (names.length === 0)
-    throw new Failure("host-unknown", "there is no Proxmox host in the config", { advice: ADD_ADVICE });
-  throw new Failure("usage", `expected --host with one of ${names.join(", ")}`);
+  const [only = "", ...others] = await hostNames(parts);
+  if (others.length === 0) return only;
+  throw new Failure("usage", `expected --host with one of ${[only, ...others].join(", ")}`);
 }
 
 export async function hostOf(parts: HostParts, name: string): Promise<HostEntry> {

@@ -1,7 +1,7 @@
 import type { Failure } from "../kit/failure.js";
 import { addressesOf, ownContainers } from "../provision/observe.js";
 import type { Call, Outcome } from "./command.js";
-import { askHosts, failuresOf, givenOrAllHosts, valuesOf } from "./everyhost.js";
+import { askHosts, failuresOf, givenOrAllHosts, noExitNodes, valuesOf } from "./everyhost.js";
 import { openHost } from "./hosts.js";
 import { renderTable } from "./table.js";
 
@@ -38,7 +38,7 @@ export async function listExitNodes(call: Call): Promise<Outcome> {
     value: listing,
     text:
       rows.length === 0
-        ? "no exit nodes: exitnode create"
+        ? await noExitNodes(call)
         : renderTable([["NAME", "HOST", "VMID", "PVE NODE", "STATE", "ADDRESS", ""], ...rows]),
     ...(unreached.length > 0 ? { exitCode: 1 } : {}),
   };

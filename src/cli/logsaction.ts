@@ -2,6 +2,8 @@ import { Failure } from "../kit/failure.js";
 import { readLogs } from "../provision/logs.js";
 import type { Call, Outcome } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
+import { noProgress } from "./createprogress.js";
+import { onItsHost } from "./itshost.js";
 
 const UNITS: Readonly<Record<string, readonly string[]>> = {
   agent: ["exitnode-agent"],
@@ -21,10 +23,9 @@ export async function exitNodeLogs(call: Call): Promise<Outcome> {
   const count = Number(lines);
   if (!Number.isInteger(count) || count < 1 || count > LINES_MAX)
     throw new Failure("usage", `expected --lines from 1 to ${LINES_MAX}, got "${lines}"`);
-  const { opened, request } = await openedHost(call);
-  const quiet = { step: <T>(_words: string, run: (note: () => void) => Promise<T>) => run(() => {}) };
+  const { opened, request } = await openedHost(await onItsHost(call, name));
   try {
-    const parts = await provisionParts(call, opened, quiet);
+    const parts = await provisionParts(call, opened, noProgress);
     const text = await readLogs(parts, request, name, { units, lines: count });
     return { value: { name, lines: text.split("\n").filter((line) => line !== "") }, text };
   } finally {

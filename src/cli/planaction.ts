@@ -9,7 +9,17 @@ import { forOneOf, nameOn, refuseOnlyOnce } from "./createhosts.js";
 import { openedHost, provisionParts } from "./createparts.js";
 import { noProgress } from "./createprogress.js";
 import { wantedExitNode } from "./createwanted.js";
-import { type Answer, askHosts, atMost, attempt, forHost, givenHosts, givenOrAllHosts, valuesOf } from "./everyhost.js";
+import {
+  type Answer,
+  askHosts,
+  atMost,
+  attempt,
+  forHost,
+  givenHosts,
+  givenOrAllHosts,
+  noExitNodes,
+  valuesOf,
+} from "./everyhost.js";
 import { openHost } from "./hosts.js";
 import { renderTable } from "./table.js";
 
@@ -23,7 +33,7 @@ export async function planExitNodes(call: Call): Promise<Outcome> {
       const one = forOneOf(within, host);
       return planEach(one, [await wantedExitNode(one)]);
     });
-    return shown(answers, (host) => nameOn(call, host));
+    return shown(answers, { nameOf: (host) => nameOn(call, host) });
   }
   const one = hosts[0] === undefined ? call : forHost(call, hosts[0]);
   const [row] = await planEach(one, [await wantedExitNode(one)]);
@@ -77,7 +87,7 @@ async function planAll(call: Call): Promise<Outcome> {
       return planned ?? { host: answer.host, value: [] };
     }),
   );
-  return shown(answers);
+  return shown(answers, { none: await noExitNodes(call) });
 }
 
 /** More exit nodes of one host than this are looked at one after the other. */
@@ -111,7 +121,10 @@ function planOf(host: string, name: string, { steps, view, differences }: Planne
 }
 
 /** A row for each exit node, and for each host that could not be asked; then what would be done, one by one. */
-function shown(answers: readonly Answer<readonly (Plan | NoPlan)[]>[], nameOf?: (host: string) => string): Outcome {
+function shown(
+  answers: readonly Answer<readonly (Plan | NoPlan)[]>[],
+  { nameOf, none = "" }: { readonly nameOf?: (host: string) => string; readonly none?: string },
+): Outcome {
   const rows = answers.flatMap((answer): readonly (Plan | NoPlan)[] => {
     if ("value" in answer) return answer.value;
     return [nameOf === undefined ? answer : { ...answer, name: nameOf(answer.host) }];
@@ -125,7 +138,7 @@ function shown(answers: readonly Answer<readonly (Plan | NoPlan)[]>[], nameOf?: 
   const details = rows.flatMap((row) => ("changes" in row && row.changes ? [describe(row)] : []));
   return {
     value: { plans: rows, changes, failed },
-    text: rows.length === 0 ? "no exit nodes: exitnode create" : [table, ...details].join("\n\n"),
+    text: rows.length === 0 ? none : [table, ...details].join("\n\n"),
     ...(failed > 0 ? { exitCode: 1 } : changes ? { exitCode: 4 } : {}),
   };
 }

@@ -5,11 +5,12 @@ import { tryLock } from "../sys/lock.js";
 import type { Call, Outcome } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
 import { stepProgress } from "./createprogress.js";
+import { onItsHost } from "./itshost.js";
 
 /** `repair`: what the host offers now, what was not as wanted, and what was done about it. */
 export async function repairExitNode(call: Call): Promise<Outcome> {
   const [name = ""] = call.args;
-  const { opened, request } = await openedHost(call);
+  const { opened, request } = await openedHost(await onItsHost(call, name));
   const unlock = await tryLock(`exitnode-create-${call.parts.paths.state}-${request.hostName}-${name}`);
   if (unlock === undefined)
     throw new Failure("already-running", `"${name}" on ${request.hostName} is being worked on by another run here`, {

@@ -9,14 +9,18 @@ import { planUpgradeOf, upgrade } from "../provision/upgrade.js";
 import { tryLock } from "../sys/lock.js";
 import type { Call, Outcome } from "./command.js";
 import { openedHost, provisionParts } from "./createparts.js";
-import { stepProgress } from "./createprogress.js";
-import { forHost, givenOrAllHosts } from "./everyhost.js";
+import { noProgress, stepProgress } from "./createprogress.js";
+import { forHost, givenOrAllHosts, noExitNodes } from "./everyhost.js";
 import { openHost } from "./hosts.js";
+import { onItsHost } from "./itshost.js";
 
 /** `upgrade`: one exit node, or all of them in turn until one fails. */
 export async function upgradeExitNodes(call: Call): Promise<Outcome> {
   const [name] = call.args;
-  if (call.options.all !== true) return one(call, name ?? DEFAULTS.name);
+  if (call.options.all !== true) {
+    const wanted = name ?? DEFAULTS.name;
+    return one(await onItsHost(call, wanted), wanted);
+  }
   if (name !== undefined) throw new Failure("usage", `expected a name or --all, got "${name}" and --all`);
   const found = await everyExitNode(call);
   const outcomes: Outcome[] = [];
@@ -31,7 +35,7 @@ export async function upgradeExitNodes(call: Call): Promise<Outcome> {
         found.slice(outcomes.length + 1),
       );
     }
-  const text = outcomes.map((outcome) => outcome.text).join("\n") || "no exit nodes: exitnode create";
+  const text = outcomes.map((outcome) => outcome.text).join("\n") || (await noExitNodes(call));
   const changes = outcomes.some(({ exitCode }) => exitCode !== undefined);
   return { value: { exitNodes: outcomes.map(({ value }) => value) }, text, ...(changes ? { exitCode: 4 } : {}) };
 }
@@ -104,8 +108,7 @@ const planInPlace = async (...given: Parameters<typeof planUpgradeOf>) => {
 async function planned(call: Call, name: string): Promise<Outcome> {
   const { opened, request } = await openedHost(call);
   try {
-    const quiet = { step: <T>(_words: string, run: (note: () => void) => Promise<T>) => run(() => {}) };
-    const parts = await provisionParts(call, opened, quiet);
+    const parts = await provisionParts(call, opened, noProgress);
     const { steps, differences } = await (call.options.replace === true ? planReplace : planInPlace)(
       parts,
       request,

@@ -117,7 +117,9 @@ export async function stopProcesses(parts: DaemonParts, find: () => Promise<read
   }
   const left = await alive(parts.files, await find());
   if (left.length > 0)
-    throw new Failure("lab-process-stuck", `processes ${left.map(({ pid }) => pid).join(", ")} do not end`);
+    throw new Failure("lab-process-stuck", `processes ${left.map(({ pid }) => pid).join(", ")} do not end`, {
+      advice: `ps -p ${left.map(({ pid }) => pid).join(",")}    (then: exitnode lab down)`,
+    });
 }
 
 async function kill(exec: Exec, signal: string, pids: readonly number[]): Promise<void> {

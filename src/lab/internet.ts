@@ -122,7 +122,6 @@ export const PUBLIC_RESOLVER6 = "2001:db8:80::53" as Ip;
 export const WEB = "192.0.2.80" as Ip;
 export const WEB6 = "2001:db8:80::80" as Ip;
 export const PVE = "198.18.77.10" as Ip;
-export const PVE_NODE = "pve1";
 export const PVE_PORT = 8006;
 export const HTTP_PORT = 80;
 /** Where the home router sends what arrives at its public address; reserved for the host name `home`. */

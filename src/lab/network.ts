@@ -172,14 +172,18 @@ async function apply(exec: Exec, argv: readonly string[], input: string): Promis
   if (ran.exitCode === 0) return;
   const said = (ran.stderr.trim() || ran.stdout.trim()).slice(-600);
   throw new Failure("lab-network", `${argv.join(" ")} exited ${ran.exitCode}: ${said}`, {
-    advice: "exitnode lab down && exitnode lab up",
+    advice: AFRESH,
   });
 }
+
+const AFRESH = "exitnode lab down && exitnode lab up";
 
 async function tolerate(exec: Exec, argv: readonly string[], already: RegExp, input = ""): Promise<void> {
   const ran = await tool(exec, argv, { input });
   if (ran.exitCode !== 0 && !already.test(ran.stderr))
-    throw new Failure("lab-network", `${argv.join(" ")} exited ${ran.exitCode}: ${ran.stderr.trim()}`);
+    throw new Failure("lab-network", `${argv.join(" ")} exited ${ran.exitCode}: ${ran.stderr.trim()}`, {
+      advice: AFRESH,
+    });
 }
 
 function tool(exec: Exec, argv: readonly string[], options: ExecOptions = {}): Promise<Ran> {

@@ -83,7 +83,10 @@ async function serve(answer: Answer, port: number, signal: AbortSignal): Promise
   server.maxConnections = CONNECTIONS_MAX;
   server.listen(port, "::");
   await once(server, "listening").catch((cause: unknown) => {
-    throw new Failure("lab-serve", `cannot listen on port ${port}`, { cause });
+    throw new Failure("lab-serve", `cannot listen on port ${port}`, {
+      cause,
+      advice: "exitnode lab down && exitnode lab up",
+    });
   });
   if (!signal.aborted) await once(signal, "abort");
   server.closeAllConnections();

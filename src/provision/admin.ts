@@ -11,6 +11,7 @@ import {
   type KeyRequest,
 } from "../wire/adminapi.js";
 import { parseWith } from "../wire/schema.js";
+import { CALL_PROGRAM } from "./insideprogram.js";
 
 /** What provisioning asks of a coordinator, wherever it runs. */
 export interface Admin {
@@ -21,20 +22,27 @@ export interface Admin {
 }
 
 const devicesAnswer = z.object({ devices: z.array(deviceInfo) });
-const problem = z.object({ code: z.string(), detail: z.string().optional(), title: z.string().optional() });
+/** RFC 9457, with our code and advice. */
+const problem = z.object({
+  code: z.string(),
+  detail: z.string().optional(),
+  title: z.string().optional(),
+  advice: z.string().optional(),
+});
 const CALL_TIMEOUT_MS = 15_000;
 
 /** One request to the admin socket of the machine's coordinator: needs no token and no network but SSH. */
 export async function callOverSsh(ssh: Ssh, method: string, path: string, body?: unknown): Promise<unknown> {
-  const ran = await ssh.run(["node", "/opt/exitnode/coordinator.js", "call", method, `${API_PREFIX}${path}`], {
+  const ran = await ssh.run(["node", "-e", CALL_PROGRAM, method, `${API_PREFIX}${path}`], {
     timeoutMs: CALL_TIMEOUT_MS,
-    env: { EXITNODE_RUN: "/run/exitnode-coordinator" },
     ...(body === undefined ? {} : { input: JSON.stringify(body) }),
   });
   if (ran.exitCode === 0) return tryJson(ran.stdout);
   const refused = problem.safeParse(tryJson(ran.stdout));
   if (refused.success)
-    throw new Failure(refused.data.code, refused.data.detail ?? refused.data.title ?? refused.data.code);
+    throw new Failure(refused.data.code, refused.data.detail ?? refused.data.title ?? refused.data.code, {
+      advice: refused.data.advice,
+    });
   // Only stderr: an answer may hold a join key.
   throw new Failure(
     "coordinator-unreachable",

@@ -1,16 +1,15 @@
 import { Failure } from "../kit/failure.js";
 import type { Guest, PveHost } from "../pve/guests.js";
-import { upidParts } from "../pve/upid.js";
 import type { Ssh } from "../sys/ssh.js";
 import { create } from "./converge.js";
-import { hostKeyIn } from "./hostkey.js";
 import { type Identity, identityId, readIdentity, TAG, writeIdentity } from "./identity.js";
-import { ownContainers } from "./observe.js";
+import { hostKeyFromTasks, ownContainers } from "./observe.js";
 import type { HostRequest, ProvisionParts } from "./parts.js";
 import { patiently } from "./patience.js";
 import type { Done } from "./run.js";
 import { parseName } from "./spec.js";
 import { parseStock, planStock, STOCK_LOOK } from "./stockpackages.js";
+import { usableAddress } from "./view.js";
 
 /**
  * A container that somebody else made becomes an exit node of ours: it is looked at and refused as long as nothing was
@@ -132,8 +131,7 @@ async function knownHostKey(host: PveHost, { node, vmid }: Guest, given: string 
       `pct exec ${vmid} -- ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`,
     );
   if (given !== undefined) return given;
-  const made = (await host.tasks(node, vmid)).find((upid) => upidParts(upid).type === "vzcreate");
-  const found = made === undefined ? undefined : hostKeyIn(await host.taskLog(made));
+  const found = await hostKeyFromTasks(host, node, vmid);
   if (found !== undefined) return found;
   throw new Failure("host-key-unknown", `Proxmox no longer tells the SSH host key of container ${vmid}`, {
     advice: [
@@ -146,8 +144,7 @@ async function knownHostKey(host: PveHost, { node, vmid }: Guest, given: string 
 
 async function addressIn(host: PveHost, { node, vmid }: Guest): Promise<string> {
   const eth0 = (await host.interfaces(node, vmid)).find(({ name }) => name === "eth0");
-  const usable = eth0?.addresses.filter((ip) => !ip.startsWith("fe80:") && !ip.startsWith("169.254.")) ?? [];
-  const address = usable.find((ip) => !ip.includes(":")) ?? usable[0];
+  const address = usableAddress(eth0?.addresses ?? []);
   if (address !== undefined) return address;
   throw refused(
     "address-missing",

@@ -15,6 +15,7 @@ const ACTION_TIMEOUT_MS: Millis = 90_000;
 /** In an upgrade there is something to go back to, and people wait for their traffic. */
 const UPGRADE_ACTION_TIMEOUT_MS: Millis = 15_000;
 const UNIT_LINES = 8;
+const AGAIN = "run the command again: it goes on from what is there; if it fails again: exitnode doctor";
 
 /** What the files make due is written down inside before the first of them changes, and crossed out once done. */
 export async function pushChanged(session: Session, view: View, paths: readonly string[]): Promise<View> {
@@ -76,7 +77,7 @@ async function runActions(
         "apply-failed",
         `${argv.join(" ")} exited ${ran.exitCode}: ${ran.stderr.trim().slice(-500)}${unit}`,
         {
-          advice: "run create again; if it fails again: exitnode logs NAME",
+          advice: AGAIN,
         },
       );
     }
@@ -173,6 +174,7 @@ async function expectSuccess(
     throw new Failure(
       "apply-failed",
       `${argv[0]} in the container exited ${ran.exitCode}: ${ran.stderr.trim().slice(-500)}`,
+      { advice: AGAIN },
     );
 }
 

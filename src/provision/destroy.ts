@@ -1,5 +1,5 @@
 import { Failure } from "../kit/failure.js";
-import { missing, needsForTemplateRemoval, pveumLines } from "../pve/permissions.js";
+import { missing, needsForTemplateRemoval, refused } from "../pve/permissions.js";
 import { isOurTemplate } from "./identity.js";
 import { Journal } from "./journal.js";
 import { addressesOf, findContainer, settleIntent } from "./observe.js";
@@ -144,15 +144,5 @@ async function findTemplates(
   if (needs.length === 0) return found;
   const lacking = missing(await host.permissions(needs.map(({ path }) => path)), needs);
   if (lacking.length === 0) return found;
-  throw new Failure(
-    "permissions-missing",
-    `${request.login} may not remove templates: it lacks ${lacking.map(({ path, anyOf }) => `${anyOf.join(" or ")} on ${path}`).join(", ")}`,
-    {
-      advice: [
-        `without its templates: exitnode destroy ${name} --host ${request.hostName}`,
-        "or on the Proxmox host, as root:",
-        ...pveumLines(request.login, lacking),
-      ].join("\n"),
-    },
-  );
+  throw refused(request.login, lacking, `without its templates: exitnode destroy ${name} --host ${request.hostName}`);
 }

@@ -3,6 +3,7 @@ import { tryJson } from "../kit/json.js";
 import { shellWord } from "../kit/shell.js";
 import { type CoordinatorStatus, coordinatorStatus } from "../wire/adminapi.js";
 import { type AgentStatus, agentStatus } from "../wire/agentsocket.js";
+import { LOOK_PROGRAM } from "./insideprogram.js";
 import { parseStock, STOCK_LOOK, type Stock } from "./stockpackages.js";
 
 /** What is seen inside a container: everything in one script over one connection, so that a look costs one round trip. */
@@ -46,28 +47,30 @@ export type Look = {
   readonly whoami: readonly string[];
 };
 
-/** Run by `sh -s`; the parts that start a program of Node run beside the rest. */
+/** Run by `sh -s`; Node runs beside the rest, which starts as few programs as it can: each is some milliseconds. */
 export function observationScript(look: Look): string {
   const section = (name: string): string => `printf '%s %s\\n' '${SECTION_MARK}' ${name}`;
+  const paths = look.paths.map(shellWord).join(" ");
   const keys = look.sysctlKeys.map((key) => `'/proc/sys/${sysctlPath(key)}'`).join(" ");
   return [
     "export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     "work=$(mktemp -d) || exit 1",
     `trap 'rm -rf "$work"' EXIT`,
-    `whoami_urls=${shellWord(look.whoami.join(" "))}`,
-    `(timeout 8 node -e ${shellWord(OUTSIDE_PROGRAM)} $whoami_urls >"$work/outside" 2>/dev/null) &`,
-    `([ -S /run/exitnode/agent.sock ] && timeout 8 node /opt/exitnode/agent.js status --json >"$work/agent" 2>/dev/null) &`,
-    `([ -S /run/exitnode-coordinator/admin.sock ] && EXITNODE_RUN=/run/exitnode-coordinator timeout 8 node /opt/exitnode/coordinator.js call GET /api/v1/status >"$work/coordinator" 2>/dev/null) &`,
+    // Before the agent is asked: it removes the key once it is connected, and says so from then on.
+    section("joinkey"),
+    `[ -f ${JOIN_KEY_PATH} ] && echo yes`,
+    `(timeout 8 node -e ${shellWord(LOOK_PROGRAM)} '${SECTION_MARK}' ${look.whoami.map(shellWord).join(" ")} >"$work/seen" 2>/dev/null) &`,
     section("files"),
-    `for path in ${look.paths.map(shellWord).join(" ")}; do [ -f "$path" ] && stat -c '%a %U:%G %n' "$path"; done`,
+    paths === "" ? ":" : `find ${paths} -maxdepth 0 -type f -printf '%m %u:%g %p\\n' 2>/dev/null`,
     section("sums"),
-    look.paths.length === 0 ? ":" : `sha256sum -- ${look.paths.map(shellWord).join(" ")} 2>/dev/null`,
+    paths === "" ? ":" : `sha256sum -- ${paths} 2>/dev/null`,
     section("units"),
-    `for unit in ${OBSERVED_UNITS.join(" ")}; do printf '%s %s\\n' "$unit" "$(systemctl is-active "$unit.service" 2>/dev/null)"; done`,
+    `set -- $(systemctl is-active ${OBSERVED_UNITS.map((unit) => `${unit}.service`).join(" ")} 2>/dev/null)`,
+    `for unit in ${OBSERVED_UNITS.join(" ")}; do printf '%s %s\\n' "$unit" "$1"; [ $# = 0 ] || shift; done`,
     section("system"),
     "systemctl is-system-running 2>/dev/null",
     section("sysctl"),
-    keys === "" ? ":" : `for key in ${keys}; do [ -r "$key" ] && printf '%s %s\\n' "$key" "$(cat "$key")"; done`,
+    keys === "" ? ":" : `grep -sH '' ${keys} | sed 's/:/ /'`,
     section("nft"),
     // The agent has tables of its own beside it.
     // Loaded anew in an empty namespace and listed there, the file says what the rules should look like in nft's own words.
@@ -82,33 +85,14 @@ export function observationScript(look: Look): string {
     `cat ${PENDING_PATH} 2>/dev/null`,
     section("stock"),
     STOCK_LOOK,
-    section("joinkey"),
-    `[ -f ${JOIN_KEY_PATH} ] && echo yes`,
     section("map"),
     `[ -f ${MAP_PATH} ] && echo yes`,
     "wait",
-    ...["outside", "agent", "coordinator"].flatMap((name) => [section(name), `cat "$work/${name}" 2>/dev/null`]),
+    'cat "$work/seen"',
     "exit 0",
     "",
   ].join("\n");
 }
-
-/** Asks the whoami services over both families. */
-const OUTSIDE_PROGRAM = `
-const ask = (url, family) => new Promise((resolve) => {
-  const get = url.startsWith("https:") ? require("node:https").get : require("node:http").get;
-  const request = get(url, { family, agent: false, timeout: 3000, headers: { accept: "text/plain" } }, (response) => {
-    let text = "";
-    response.on("data", (chunk) => { text += chunk; if (text.length > 200) request.destroy(); });
-    response.on("end", () => resolve(response.statusCode === 200 && require("node:net").isIP(text.trim()) === family ? text.trim() : undefined));
-  });
-  request.on("timeout", () => request.destroy());
-  request.on("error", () => resolve(undefined));
-  request.on("close", () => resolve(undefined));
-});
-const first = async (family) => { for (const url of process.argv.slice(1)) { const seen = await ask(url, family); if (seen) return seen; } };
-Promise.all([first(4), first(6)]).then(([ipv4, ipv6]) => { console.log(JSON.stringify({ ipv4, ipv6 })); });
-`;
 
 const outside = z.object({ ipv4: z.string().optional(), ipv6: z.string().optional() });
 

@@ -31,7 +31,9 @@ export async function readLogs(
     const argv = ["journalctl", ...units, "-n", String(want.lines), "-o", "short-iso", "--no-pager"];
     const ran = await ssh.run(argv, { signal: parts.signal });
     if (ran.exitCode !== 0)
-      throw new Failure("logs-failed", `journalctl exited ${ran.exitCode}: ${ran.stderr.trim().slice(-300)}`);
+      throw new Failure("logs-failed", `journalctl exited ${ran.exitCode}: ${ran.stderr.trim().slice(-300)}`, {
+        advice: `exitnode doctor --host ${request.hostName}`,
+      });
     return ran.stdout;
   } finally {
     disconnect(session);

@@ -78,8 +78,8 @@ export async function addressesOf(host: PveHost, container: OwnContainer): Promi
 }
 
 /** The host key, from the log of the task that made the container; undefined when that log is gone or not ours. */
-export async function hostKeyFromTasks(host: PveHost, container: OwnContainer): Promise<string | undefined> {
-  const upids = await host.tasks(container.node, container.vmid);
+export async function hostKeyFromTasks(host: PveHost, node: string, vmid: number): Promise<string | undefined> {
+  const upids = await host.tasks(node, vmid);
   // Newest first: a VMID may have been used before.
   const made = upids.find((upid) => upidParts(upid).type === "vzcreate");
   return made === undefined ? undefined : hostKeyIn(await host.taskLog(made));

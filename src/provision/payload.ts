@@ -44,6 +44,7 @@ export type FileInputs = {
   readonly coordinator: CoordinatorFacts | undefined;
 };
 
+/** Where it listens in a container of ours. */
 export const WIREGUARD_PORT = 51_820;
 
 export function wantedFiles(payload: Payload, inputs: FileInputs, sha256: (content: string) => string): WantedFile[] {
@@ -83,6 +84,7 @@ function containerValuesOf(inputs: FileInputs): ContainerValues {
   const { spec, coordinator, ownCoordinator } = inputs;
   const gateway6 = spec.given.gateway6;
   return {
+    memoryMiB: spec.memoryMib,
     listenPort: WIREGUARD_PORT,
     allowLan: [...spec.allowLan],
     resolvers: inputs.resolvers.filter((text) => tryIp(text) !== undefined),

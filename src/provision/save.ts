@@ -1,10 +1,10 @@
 import { asFailure, Failure } from "../kit/failure.js";
-import type { Storage } from "../pve/guests.js";
-import { missing, needsForSave, pveumLines } from "../pve/permissions.js";
+import { missing, needsForSave, refused } from "../pve/permissions.js";
 import { tunnelTrouble } from "./health.js";
 import { type Identity, identityId, type Save, writeIdentity } from "./identity.js";
 import { patiently } from "./patience.js";
 import { removeContainer, shutDown, startContainer } from "./power.js";
+import { saveWith } from "./preflight/storage.js";
 import { backupsOf, isSaved, settleTasks } from "./saved.js";
 import { disconnect, lookAtHost, type Session } from "./session.js";
 import type { OwnContainer, View } from "./view.js";
@@ -15,8 +15,6 @@ import type { OwnContainer, View } from "./view.js";
  * that an upgrade is under way, and no request is ever sent twice.
  */
 
-/** An exit node's archive has some 150 MB; a storage with less room than this is not asked to keep one. */
-export const BACKUP_BYTES_MIN = 1024 ** 3;
 const NAME_BYTES = 4;
 const COPY_SUFFIX = "-before";
 const HOSTNAME_MAX = 63;
@@ -26,23 +24,11 @@ export async function chooseSave({ parts, request }: Session, { node, vmid, iden
   const { host } = parts;
   const rootStorage = config.options.rootfs?.split(":")[0] ?? "";
   const canSnapshot = await host.canSnapshot(node, vmid);
-  const backupStorage = canSnapshot ? undefined : roomiest(await host.storages(node));
-  const how: Save["how"] = canSnapshot ? "snapshot" : backupStorage === undefined ? "copy" : "backup";
-  const needs = needsForSave(how, { pool: identity.given.pool, rootStorage, backupStorage: backupStorage?.id });
+  const { how, backupStorage } = saveWith(canSnapshot ? [] : await host.storages(node), canSnapshot);
+  const needs = needsForSave(how, { pool: identity.given.pool, rootStorage, backupStorage });
   const lacking = missing(await host.permissions(needs.map(({ path }) => path)), needs);
-  if (lacking.length > 0)
-    throw new Failure(
-      "permissions-missing",
-      `${request.login} lacks ${lacking.map(({ path, anyOf }) => `${anyOf.join(" or ")} on ${path}`).join(", ")}`,
-      { advice: ["on the Proxmox host, as root:", ...pveumLines(request.login, lacking)].join("\n") },
-    );
-  return { how, storage: backupStorage?.id ?? rootStorage };
-}
-
-function roomiest(storages: readonly Storage[]): Storage | undefined {
-  return storages
-    .filter(({ active, content, availBytes }) => active && content.includes("backup") && availBytes >= BACKUP_BYTES_MIN)
-    .sort((left, right) => right.availBytes - left.availBytes)[0];
+  if (lacking.length > 0) throw refused(request.login, lacking);
+  return { how, storage: backupStorage ?? rootStorage };
 }
 
 export async function makeSave(session: Session, view: View, note: (words: string) => void): Promise<View> {

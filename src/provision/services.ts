@@ -24,10 +24,10 @@ export function coordinatorService(
   templates: Readonly<Record<string, string>>,
   bundles: readonly Bundle[],
   coordinator: NonNullable<ContainerValues["coordinator"]>,
-  architecture: string,
+  { architecture, memoryMiB }: { readonly architecture: string; readonly memoryMiB: number },
   sha256: Sha256,
 ): Service {
-  const rendered = renderContainerFiles(templates, { coordinator })
+  const rendered = renderContainerFiles(templates, { coordinator, memoryMiB, agentBeside: false })
     .filter(({ path }) => COORDINATOR_FILES.includes(path))
     .map(
       ({ path, mode, owner, group, content }): WantedFile => wanted(path, mode, `${owner}:${group}`, content, sha256),

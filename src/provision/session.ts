@@ -83,7 +83,9 @@ export async function lookInside(session: Session, view: View): Promise<View> {
   });
   const ran = await ssh.run(["sh", "-s"], { input: script, timeoutMs: LOOK_TIMEOUT_MS, signal: session.parts.signal });
   if (ran.exitCode !== 0)
-    throw new Failure("look-failed", `cannot look inside "${session.name}": ${ran.stderr.trim().slice(-300)}`);
+    throw new Failure("look-failed", `cannot look inside "${session.name}": ${ran.stderr.trim().slice(-300)}`, {
+      advice: `exitnode doctor --host ${session.request.hostName}`,
+    });
   return withInside(session, view, parseObservation(ran.stdout));
 }
 
@@ -152,7 +154,7 @@ export async function adminOf(session: Session, view: View): Promise<Admin> {
 
 /** The host key from the create task's log, or a Failure that says why there is no trusting this container. */
 export async function findHostKey(session: Session, container: OwnContainer): Promise<string> {
-  const found = await hostKeyFromTasks(session.parts.host, container);
+  const found = await hostKeyFromTasks(session.parts.host, container.node, container.vmid);
   if (found !== undefined) return found;
   throw new Failure(
     "host-key-unknown",

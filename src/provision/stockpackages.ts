@@ -47,7 +47,7 @@ export const STOCK_LOOK = [
   `(. /etc/os-release 2>/dev/null && printf 'system %s %s\\n' "$ID" "$VERSION_ID")`,
   // A package that was removed and left its configuration is no package.
   `dpkg-query -W -f 'package \${db:Status-Status} \${Package} \${Version}\\n' ${STOCK_PACKAGES.join(" ")} 2>/dev/null`,
-  `for unit in ${MASKED_UNITS.join(" ")}; do [ "$(readlink "/etc/systemd/system/$unit")" = /dev/null ] && echo "masked $unit"; done`,
+  "find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf 'masked %f\\n' 2>/dev/null",
 ].join("\n");
 
 export function parseStock(lines: readonly string[]): Stock {

@@ -84,7 +84,7 @@ export async function makeNext(
     throw new Failure("container-unknown", `container ${vmid} was asked for, but the host does not show it`, {
       advice: "run it again: it takes the next free number",
     });
-  const hostKey = hostKeyIn(log) ?? (await hostKeyFromTasks(host, container));
+  const hostKey = hostKeyIn(log) ?? (await hostKeyFromTasks(host, container.node, container.vmid));
   if (hostKey === undefined)
     throw new Failure("host-key-unknown", `the log of the task that made container ${vmid} cannot be read`, {
       advice: "run it again, with the login that may read its own tasks",

@@ -133,11 +133,6 @@ export async function applyAccess(
   return made;
 }
 
-/** Plan and apply in one, for a caller that has shown nothing first. */
-export async function bootstrapAccess(pve: AccessHost, wish: AccessWish): Promise<{ tokenId: string; secret: string }> {
-  return applyAccess(pve, await planAccess(pve, wish));
-}
-
 /** With privilege separation, user and token both need every rule. */
 function wantedAcls(wish: AccessWish, user: string, tokenId: string): Acl[] {
   const places: [string, RoleName][] = [

@@ -33,12 +33,15 @@ const failedTasksReply = reader(
 
 const optionsReply = reader(
   "the firewall",
-  z.object({ enable: flag, policy_in: text, policy_out: text }).transform(({ enable, policy_in, policy_out }) => ({
-    on: enable,
-    // As Proxmox has them when nothing is set.
-    policyIn: policy_in || "DROP",
-    policyOut: policy_out || "ACCEPT",
-  })),
+  z
+    .object({ enable: flag, ipfilter: flag, policy_in: text, policy_out: text })
+    .transform(({ enable, ipfilter, policy_in, policy_out }) => ({
+      on: enable,
+      ipFilter: ipfilter,
+      // As Proxmox has them when nothing is set.
+      policyIn: policy_in || "DROP",
+      policyOut: policy_out || "ACCEPT",
+    })),
 );
 
 const rulesReply = reader(

@@ -3,7 +3,7 @@ import { Failure } from "../kit/failure.js";
 import { HOUR, MINUTE, type Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import type { BodyPart, Https, HttpsReply } from "../sys/https.js";
-import { replyFailure } from "./errors.js";
+import { replyFailure, unreachableHost } from "./errors.js";
 import type { PveParams } from "./guests.js";
 import { ticketReply } from "./replies.js";
 
@@ -57,6 +57,7 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
   const { https, clock } = parts;
   const byToken = login.login.includes("!");
   let ticket: Ticket | undefined;
+  let entering: Promise<Ticket> | undefined;
   let skewMs: Millis | undefined;
 
   async function askTicket(params: PveParams): Promise<TicketReply> {
@@ -76,13 +77,22 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
     return { ticket: data.ticket, csrf: data.csrf, at: clock.now() };
   }
 
+  /** Calls that begin together share one login: the host hashes the password for each. */
+  async function validTicket(): Promise<Ticket> {
+    if (ticket !== undefined && clock.now() - ticket.at <= TICKET_RENEW_AFTER_MS) return ticket;
+    const old = ticket?.ticket;
+    entering ??= (old === undefined ? logIn(login.secret) : logIn(old).catch(() => logIn(login.secret))).finally(() => {
+      entering = undefined;
+    });
+    ticket = await entering;
+    return ticket;
+  }
+
   async function authorization(method: Method): Promise<Record<string, string>> {
     if (byToken) return { authorization: `PVEAPIToken=${login.login}=${login.secret}` };
-    if (ticket === undefined) ticket = await logIn(login.secret);
-    else if (clock.now() - ticket.at > TICKET_RENEW_AFTER_MS)
-      ticket = await logIn(ticket.ticket).catch(() => logIn(login.secret));
-    const cookie = { cookie: `PVEAuthCookie=${encodeURIComponent(ticket.ticket)}` };
-    return method === "GET" ? cookie : { ...cookie, csrfpreventiontoken: ticket.csrf };
+    const { ticket: secret, csrf } = await validTicket();
+    const cookie = { cookie: `PVEAuthCookie=${encodeURIComponent(secret)}` };
+    return method === "GET" ? cookie : { ...cookie, csrfpreventiontoken: csrf };
   }
 
   async function once(
@@ -93,7 +103,7 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
     options: Partial<SendOptions> = {},
   ): Promise<HttpsReply> {
     const signal = options.signal ?? login.signal;
-    const reply = await https.request({
+    const request = https.request({
       method,
       url: new URL(path, login.url).href,
       fingerprint: login.fingerprint,
@@ -108,6 +118,7 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
       ...(options.deadlineMs === undefined ? {} : { deadlineMs: options.deadlineMs }),
       ...(options.onSent === undefined ? {} : { onSent: options.onSent }),
     });
+    const reply = await request.catch((error: unknown) => unreachableHost(error, login.url));
     const host = Date.parse(reply.date ?? "");
     if (!Number.isNaN(host)) skewMs = host - clock.wall();
     return reply;

@@ -18,6 +18,15 @@ export type Asked = {
 };
 export type Reply = { readonly status: number; readonly reason: string; readonly body: string };
 
+/** Nobody answered at the URL: thrown again, with what to look at. */
+export function unreachableHost(error: unknown, url: string): never {
+  if (!(error instanceof Failure) || error.code !== "unreachable") throw error;
+  throw new Failure(error.code, error.message, {
+    advice: `is the host up, and the URL right? a browser should show Proxmox VE at ${url}`,
+    cause: error,
+  });
+}
+
 export function replyFailure(asked: Asked, reply: Reply): Failure {
   const { words, errors } = wordsOf(reply);
   const call = `${asked.method} ${asked.path}`;
@@ -30,8 +39,10 @@ export function replyFailure(asked: Asked, reply: Reply): Failure {
     });
   const known = KNOWN.find(({ status, match }) => (status ?? 500) === reply.status && match.test(words));
   if (known !== undefined) return failureOf(known, words, asked);
-  return new Failure("pve-error", `${call} failed: ${reply.status} ${words}`);
+  return new Failure("pve-error", `${call} failed: ${reply.status} ${words}`, { advice: CHECK });
 }
+
+const CHECK = "exitnode host check <name>";
 
 /** Why a task did not end well; its words are those of the table too. */
 export function taskFailure(task: string, exitStatus: string, log: readonly string[]): Failure {
@@ -42,7 +53,8 @@ export function taskFailure(task: string, exitStatus: string, log: readonly stri
     .find(([row]) => row !== undefined) ?? [undefined];
   const tail = log.slice(-LOG_TAIL_LINES).map((line) => `\n    ${line}`);
   const said = `task ${task} failed: ${exitStatus}${tail.join("")}`;
-  if (known === undefined) return new Failure("task-failed", said);
+  if (known === undefined)
+    return new Failure("task-failed", said, { advice: "the task's whole log is in the Proxmox GUI, below: Tasks" });
   return new Failure(known.code, said, { advice: adviceOf(known, cause, undefined) });
 }
 
@@ -130,7 +142,9 @@ function refusedPermission(asked: Asked, words: string): Failure {
     });
   const need = needIn(inside) ?? (inside === undefined ? allocateNeed(asked) : undefined);
   if (need === undefined)
-    return new Failure("permission-missing", `${asked.login} may not ${asked.method} ${asked.path}: ${words}`);
+    return new Failure("permission-missing", `${asked.login} may not ${asked.method} ${asked.path}: ${words}`, {
+      advice: `${CHECK} says which privileges are missing`,
+    });
   const lines = pveumLines(asked.login, [need]);
   return new Failure(
     "permission-missing",
@@ -160,7 +174,9 @@ function refusedParameters(call: string, errors: readonly [string, string][]): F
   const code = PARAMETER_CODES.find(([name, match]) =>
     errors.some(([one, text]) => one === name && match.test(text)),
   )?.[2];
-  return new Failure(code ?? "parameters-refused", `${call} was refused: ${said}`);
+  return new Failure(code ?? "parameters-refused", `${call} was refused: ${said}`, {
+    advice: code === undefined ? `${CHECK}: Proxmox VE 8.4 or newer is needed` : undefined,
+  });
 }
 
 const PARAMETER_CODES: readonly [string, RegExp, string][] = [

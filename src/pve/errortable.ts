@@ -165,7 +165,11 @@ export const KNOWN_IN_TASKS: readonly Row[] = [
     code: "snapshot-not-newest",
     advice: "ZFS goes back to the newest snapshot only: delete the ones after $1 first",
   },
-  { match: /unable to rollback to incomplete snapshot/, code: "snapshot-incomplete" },
+  {
+    match: /unable to rollback to incomplete snapshot/,
+    code: "snapshot-incomplete",
+    advice: "delete the snapshot in the Proxmox GUI: it was cut off while it was made",
+  },
   {
     match: /volume '([^']+:backup\/[^']+)' does not exist/,
     code: "backup-missing",
@@ -175,12 +179,20 @@ export const KNOWN_IN_TASKS: readonly Row[] = [
     code: "backup-mode-refused",
     advice: "back up in suspend or stop mode",
   },
-  { match: /^job errors/, code: "backup-failed" },
+  {
+    match: /^job errors/,
+    code: "backup-failed",
+    advice: "its log above says why; a storage for backups needs room: exitnode host check <name>",
+  },
   { match: /refusing to override existing file/, code: "template-exists" },
   { match: /^download failed/, code: "download-failed" },
   { match: /cannot remove protected volume/, code: "volume-protected" },
   { match: /you can't start a CT if it's a template/, code: "container-is-template" },
-  { match: /received interrupt/, code: "task-cancelled" },
+  {
+    match: /received interrupt/,
+    code: "task-cancelled",
+    advice: "somebody stopped the task on the host: run the command again",
+  },
   {
     match: /Permission check failed/,
     code: "permission-missing",

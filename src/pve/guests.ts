@@ -108,6 +108,8 @@ export type FailedTask = { readonly upid: Upid; readonly exit: string };
 
 export type GuestFirewall = {
   readonly on: boolean;
+  /** Lets out only what comes from an address in the container's configuration. */
+  readonly ipFilter: boolean;
   readonly policyIn: string;
   readonly policyOut: string;
   readonly rules: readonly FirewallRule[];

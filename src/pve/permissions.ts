@@ -1,3 +1,4 @@
+import { Failure } from "../kit/failure.js";
 import type { Permissions } from "./guests.js";
 
 /**
@@ -106,21 +107,6 @@ export const needsForTemplateRemoval = (storage: string): Need[] => [
   { path: storagePath(storage), anyOf: ["Datastore.Allocate"], purpose: "remove templates" },
 ];
 
-/** Beyond the create: what a safe upgrade uses. */
-export function needsForUpgrade(plan: {
-  readonly pool?: string | undefined;
-  readonly backupStorage?: string | undefined;
-}): Need[] {
-  const { backupStorage } = plan;
-  const space = { anyOf: ["Datastore.AllocateSpace"], purpose: "keep a backup" };
-  return [
-    ...(backupStorage === undefined ? [] : [{ ...space, path: storagePath(backupStorage) }]),
-    { path: guestPath(plan.pool), anyOf: ["VM.Snapshot"], purpose: "take a snapshot before an upgrade" },
-    { path: guestPath(plan.pool), anyOf: ["VM.Snapshot.Rollback", "VM.Snapshot"], purpose: "go back to it" },
-    { path: guestPath(plan.pool), anyOf: ["VM.Backup"], purpose: "back up where there are no snapshots" },
-  ];
-}
-
 /** What one way of keeping the state of before an upgrade takes, and going back to it. */
 export function needsForSave(
   how: "snapshot" | "backup" | "copy",
@@ -167,6 +153,15 @@ export function needsForDiagnosis(plan: { readonly node: string }): Need[] {
 
 export function missing(held: Permissions, needs: readonly Need[]): Need[] {
   return needs.filter((need) => !need.anyOf.some((priv) => holds(held, need.path, priv)));
+}
+
+/** All that a login lacks, with the lines that grant it; `instead` is what can be had without. */
+export function refused(login: string, lacking: readonly Need[], instead?: string): Failure {
+  const told = lacking.map(({ path, anyOf }) => `${anyOf.join(" or ")} on ${path}`).join(", ");
+  const grant = ["on the Proxmox host, as root:", ...pveumLines(login, lacking)];
+  return new Failure("permissions-missing", `${login} lacks ${told}`, {
+    advice: (instead === undefined ? grant : [instead, `or ${grant[0]}`, ...grant.slice(1)]).join("\n"),
+  });
 }
 
 /** Looks at the path itself, or else at the nearest path above it that is listed, for what reaches below. */

@@ -47,6 +47,7 @@ export function reader<T extends z.ZodType>(what: string, schema: T): (reply: un
     throw new Failure(
       "pve-reply-unexpected",
       `the host's answer about ${what} is not understood: ${where}: ${issue?.message}`,
+      { advice: "exitnode host check <name>: Proxmox VE 8.4 or newer is needed" },
     );
   };
 }

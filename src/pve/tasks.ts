@@ -66,7 +66,9 @@ async function cancelled(engine: Engine, upid: Upid, abortTask: boolean): Promis
   const { node, type } = upidParts(upid);
   if (abortTask) await engine.call("DELETE", ["nodes", node, "tasks", upid]);
   const left = abortTask ? "the host was asked to end it and cleans up" : "it goes on on the host";
-  return new Failure("task-abandoned", `no longer waiting for task ${type} on ${node}: ${left}`);
+  return new Failure("task-abandoned", `no longer waiting for task ${type} on ${node}: ${left}`, {
+    advice: "run the command again: it looks at what is there and goes on",
+  });
 }
 
 function openLog(engine: Engine, upid: Upid) {

@@ -34,6 +34,7 @@ export async function upload(
     throw new Failure(
       "template-name-invalid",
       `a template must be called like name_1.0_amd64.tar.zst, got "${file.name}"`,
+      { advice: "give the file such a name" },
     );
   const before = await find(engine, node, storage, file);
   const { contentType, body, fileStart } = uploadBody(file);
@@ -54,6 +55,7 @@ export async function upload(
     throw new Failure(
       "upload-lost",
       `the upload ended well, but ${storage} does not list ${file.name} with ${file.sizeBytes} bytes`,
+      { advice: "run the command again: it uploads what is not there" },
     );
   return volume;
 }

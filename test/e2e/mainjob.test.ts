@@ -63,7 +63,7 @@ describe("on a terminal", () => {
       env: world.env,
     });
     assert.equal(drawn.code, 0, drawn.stdout);
-    assert.match(drawn.stdout, /✔.*look inside.*\d s/);
+    assert.match(drawn.stdout, /✔.*look inside.*\d m?s/);
     assert.match(drawn.stdout, /nothing to do: "home"/);
   });
 });

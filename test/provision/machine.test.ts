@@ -28,7 +28,7 @@ const coordinator = coordinatorService(
     ...{ port: 8_443, stunPort: 3_479, otherStunPort: 3_480 },
     ...{ urls: ["https://vpn.example.net:8443"], adminTokenSha256: "0".repeat(64) },
   },
-  "x86_64",
+  { architecture: "x86_64", memoryMiB: 2_048 },
   sha256Hex,
 );
 const relay = relayService(

@@ -16,7 +16,7 @@ export class ModelProxmox {
   kernel = "6.14.11-4-pve";
   pveContainer = "6.1.10";
   skewMs = 0;
-  firewall: GuestFirewall = { on: false, policyIn: "DROP", policyOut: "ACCEPT", rules: [] };
+  firewall: GuestFirewall = { on: false, ipFilter: false, policyIn: "DROP", policyOut: "ACCEPT", rules: [] };
   storages: Storage[] = [
     storage("local", ["vztmpl", "backup"], 50),
     storage("local-lvm", ["rootdir", "images"], 100),

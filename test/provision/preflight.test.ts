@@ -125,7 +125,22 @@ const rows: readonly Row[] = [
     wish: { login: TOKEN },
     name: "for upgrades",
     is: "warns",
-    says: /VM\.Snapshot.*VM\.Backup on \/vms.*pveum role add ExitnodeGuests/s,
+    says: /lacks VM\.Backup on \/vms.*pveum role add ExitnodeGuests/s,
+  },
+  {
+    title: "a login that may not clone, where an upgrade has to copy the container",
+    change: (proxmox) => {
+      proxmox.storages = [storage("local", "dir", ["vztmpl", "rootdir"])];
+      proxmox.privileges = new Set(
+        Object.values(ROLES)
+          .flat()
+          .filter((priv) => priv !== "VM.Clone"),
+      );
+    },
+    wish: { login: TOKEN },
+    name: "for upgrades",
+    is: "warns",
+    says: /lacks VM\.Clone on \/vms.*pveum role add ExitnodeGuests/s,
   },
   {
     title: "a login that may not read kernel and packages",
@@ -347,7 +362,7 @@ test("a place in the start order is told", async () => {
   assert.match(start?.what ?? "", /in place 3/);
 });
 
-const DROPS = { on: true, policyIn: "DROP", policyOut: "ACCEPT", rules: [] };
+const DROPS = { on: true, ipFilter: false, policyIn: "DROP", policyOut: "ACCEPT", rules: [] };
 const rule = { on: true, type: "in", action: "ACCEPT", proto: "udp", dport: "51820", source: "" };
 for (const { title, firewall, card = ",firewall=1", is } of [
   { title: "that drops what comes in", firewall: DROPS, is: "warns" },
@@ -390,6 +405,20 @@ for (const { title, firewall, card = ",firewall=1", is } of [
     assert.equal(firewalls?.severity, is, firewalls?.what);
     if (is === "warns") assert.match(firewalls?.advice ?? "", /pvesh create \/nodes\/pve1\/lxc\/100\/firewall\/rules/);
   });
+
+test("a firewall that lets out only written addresses is told where the address comes by DHCP, and not where it is fixed", async () => {
+  const judged = async (ip: string) => {
+    const [firewalls] = await existing((options, proxmox) => {
+      options.net0 = `name=eth0,bridge=vmbr0,firewall=1,${ip},type=veth`;
+      proxmox.firewall = { ...DROPS, ipFilter: true, rules: [rule] };
+    });
+    return firewalls?.advice;
+  };
+  const off = "on the Proxmox host, as root:\npvesh set /nodes/pve1/lxc/100/firewall/options --ipfilter 0";
+  assert.equal(await judged("ip=dhcp"), off);
+  assert.equal(await judged("ip=10.0.0.5/24,ip6=auto"), off);
+  assert.equal(await judged("ip=10.0.0.5/24"), undefined);
+});
 
 test("a container on the bridge that has an address by DHCP shows that there is one; one that waits warns", async () => {
   const proxmox = await withExitNode(() => {});

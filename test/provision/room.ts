@@ -19,14 +19,15 @@ export const roomMissing =
 const SYSTEMCTL = `#!/bin/sh
 units=/etc/exn-units
 case "$1 $*" in
-  is-active*) name=\${2%.service}; state=$(awk -v name="$name" '$1 == name { print $2 }' $units); echo "\${state:-inactive}" ;;
+  is-active*) shift; for name; do state=$(awk -v name="\${name%.service}" '$1 == name { print $2 }' $units); echo "\${state:-inactive}"; done ;;
   list-units*failed*) awk '$2 == "failed" { print $1, "loaded failed failed" }' $units ;;
   list-units*activating*) awk '$2 == "activating" { print $1, "loaded activating auto-restart" }' $units ;;
   show*) awk -v name="$4" '$1 == name { print $3 }' $units ;;
   is-system-running*) echo running ;;
 esac`;
 const JOURNALCTL = `#!/bin/sh\ncat "/etc/exn-journal-$2" 2>/dev/null`;
-const NODE = `#!/bin/sh\nif [ "$1" = -e ]; then cat /etc/exn-outside; else cat /etc/exn-agent; fi`;
+/** As LOOK_PROGRAM tells, its first argument being a section's mark. */
+const NODE = `#!/bin/sh\nfor name in outside agent; do echo "$3 $name"; cat "/etc/exn-$name"; done`;
 
 const file = (path: string, content: string, mode = "0644"): string =>
   `mkdir -p $(dirname ${path}); cat > ${path} <<'ENDOFFILE'\n${content}\nENDOFFILE\nchmod ${mode} ${path}`;
@@ -63,7 +64,6 @@ const HEALTHY = [
   file("etc/exn-units", "exitnode-agent active\nexitnode-coordinator active\nssh active\nnftables active"),
   file("etc/exn-outside", '{"ipv4":"203.0.113.10"}'),
   file("etc/exn-agent", JSON.stringify(AGENT)),
-  "mkdir -p run/exitnode; perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un(\"run/exitnode/agent.sock\"))'",
   "for name in ifup dhcpcd; do printf '#!/bin/sh\\n' > usr/sbin/$name; chmod 755 usr/sbin/$name; done",
   file("etc/default/locale", "LANG=C.UTF-8"),
   "rm -f etc/apt/apt.conf; find etc/apt/apt.conf.d -type f -delete",

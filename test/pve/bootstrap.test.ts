@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { applyAccess, bootstrapAccess, describeAccess, planAccess } from "../../src/pve/bootstrap.js";
+import { applyAccess, describeAccess, planAccess } from "../../src/pve/bootstrap.js";
 import type { Acl, PveAccess } from "../../src/pve/guests.js";
 import { ROLES } from "../../src/pve/permissions.js";
 
@@ -64,7 +64,10 @@ const WISH = { nodes: ["pve1"], storages: ["local", "tank", "local"], bridges: [
 
 test("a fresh host gets roles, user, token, and each rule for both user and token", async () => {
   const host = new AccessModel();
-  assert.deepEqual(await bootstrapAccess(host, WISH), { tokenId: "exitnode@pve!cli", secret: "secret 1" });
+  assert.deepEqual(await applyAccess(host, await planAccess(host, WISH)), {
+    tokenId: "exitnode@pve!cli",
+    secret: "secret 1",
+  });
   assert.deepEqual(host.roleMap.get("ExitnodeNetwork"), ["SDN.Use"]);
   assert.deepEqual(
     host.rules.map(({ path, role, holder }) => `${path} ${role} ${holder}`),
@@ -80,7 +83,7 @@ test("a fresh host gets roles, user, token, and each rule for both user and toke
 
 test("run again, only the token is made anew, with the rules that went with the old one", async () => {
   const host = new AccessModel();
-  await bootstrapAccess(host, WISH);
+  await applyAccess(host, await planAccess(host, WISH));
   const steps = await planAccess(host, WISH);
   assert.equal(describeAccess(steps[0] ?? { do: "user", user: "" }), "replace the API token exitnode@pve!cli");
   assert.ok(steps.slice(1).every((step) => step.do === "acl" && step.acl.kind === "token"));
@@ -91,14 +94,14 @@ test("run again, only the token is made anew, with the rules that went with the 
 
 test("interrupted after any step, a second run ends in the same rules", async () => {
   const whole = new AccessModel();
-  await bootstrapAccess(whole, WISH);
+  await applyAccess(whole, await planAccess(whole, WISH));
   const key = ({ rules }: AccessModel) => rules.map((rule) => JSON.stringify(rule)).sort();
   const total = (await planAccess(new AccessModel(), WISH)).length;
   for (let cut = 1; cut < total; cut++) {
     const host = new AccessModel();
     const steps = (await planAccess(host, WISH)).slice(0, cut);
     await applyAccess(host, steps).catch((error: { code?: string }) => assert.equal(error.code, "access-plan-empty"));
-    await bootstrapAccess(host, WISH);
+    await applyAccess(host, await planAccess(host, WISH));
     assert.deepEqual(key(host), key(whole), `cut after step ${cut}`);
   }
 });
@@ -106,7 +109,7 @@ test("interrupted after any step, a second run ends in the same rules", async ()
 test("a role that someone widened keeps what was added, and one that lacks something is completed", async () => {
   const host = new AccessModel();
   host.roleMap.set("ExitnodeStorage", ["Datastore.Allocate", "Datastore.Audit"]);
-  await bootstrapAccess(host, WISH);
+  await applyAccess(host, await planAccess(host, WISH));
   assert.deepEqual(
     [...(host.roleMap.get("ExitnodeStorage") ?? [])].sort(),
     ["Datastore.Allocate", ...ROLES.ExitnodeStorage].sort(),
@@ -115,7 +118,7 @@ test("a role that someone widened keeps what was added, and one that lacks somet
 
 test("with a pool, guests are allowed in that pool only, and with a VLAN, the bridge in that VLAN only", async () => {
   const host = new AccessModel();
-  await bootstrapAccess(host, { ...WISH, pool: "exits", bridges: [{ name: "vmbr0", vlan: 30 }] });
+  await applyAccess(host, await planAccess(host, { ...WISH, pool: "exits", bridges: [{ name: "vmbr0", vlan: 30 }] }));
   const paths = host.rules.map(({ path }) => path);
   assert.ok(paths.includes("/pool/exits") && !paths.includes("/vms"));
   assert.ok(paths.includes("/sdn/zones/localnetwork/vmbr0/30") && !paths.includes("/sdn/zones/localnetwork/vmbr0"));

@@ -192,6 +192,12 @@ test("a password buys one ticket for many calls, and writes carry its CSRF token
   );
 });
 
+test("calls that begin together share one login", async () => {
+  const { host, engine } = await start(ticketHost(), PASSWORD);
+  await Promise.all(["version", "nodes", "pools"].map((path) => engine.call("GET", [path])));
+  assert.equal(host.seen.filter(({ path }) => path.endsWith("/access/ticket")).length, 1);
+});
+
 test("a ticket is renewed with itself before its two hours are over", async () => {
   const { host, engine, clock } = await start(ticketHost(), PASSWORD);
   await engine.call("GET", ["version"]);

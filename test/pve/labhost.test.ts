@@ -10,10 +10,10 @@ import { readCertificate } from "../../src/lab/pve/certificate.js";
 import { lxcRuntime } from "../../src/lab/pve/lxc.js";
 import { openPve, type Pve } from "../../src/lab/pve/pve.js";
 import { closePve, listenPve } from "../../src/lab/pve/server.js";
-import { bootstrapAccess, planAccess } from "../../src/pve/bootstrap.js";
+import { applyAccess, planAccess } from "../../src/pve/bootstrap.js";
 import { connectPve } from "../../src/pve/client.js";
 import type { PveHost } from "../../src/pve/guests.js";
-import { holds, missing, needsForCreate, needsForUpgrade } from "../../src/pve/permissions.js";
+import { holds, missing, needsForCreate, needsForSave } from "../../src/pve/permissions.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { openHttps } from "../../src/sys/https.js";
 
@@ -55,12 +55,15 @@ after(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+const tokenOf = async (root: ReturnType<typeof connect>) => applyAccess(root, await planAccess(root, WISH));
+
 test("a root login makes a token that lacks nothing for create and upgrade, and may not do more", async () => {
   const root = connect("root@pam", PASSWORD);
-  const { tokenId, secret } = await bootstrapAccess(root, WISH);
+  const { tokenId, secret } = await tokenOf(root);
   const token = connect(tokenId, secret);
   const plan = { node: "pve1", storage: "local", templateStorage: "local", bridge: "vmbr0", upload: true };
-  const needs = [...needsForCreate(plan), ...needsForUpgrade({})];
+  const saves = (["snapshot", "backup", "copy"] as const).flatMap((how) => needsForSave(how, { rootStorage: "local" }));
+  const needs = [...needsForCreate(plan), ...saves];
   assert.deepEqual(missing(await token.permissions(needs.map(({ path }) => path)), needs), []);
   assert.deepEqual(missing(await token.permissions(), needs), []);
   assert.equal(holds(await token.permissions(["/"]), "/", "VM.Audit"), false);
@@ -75,7 +78,7 @@ test("a root login makes a token that lacks nothing for create and upgrade, and 
 });
 
 test("a token uploads a template whose sum is right, and one whose sum is wrong does not arrive", async () => {
-  const { tokenId, secret } = await bootstrapAccess(connect("root@pam", PASSWORD), WISH);
+  const { tokenId, secret } = await tokenOf(connect("root@pam", PASSWORD));
   const pve = connect(tokenId, secret);
   const content = Buffer.alloc(1_000_000, "x");
   const path = join(folder, "made");
@@ -96,7 +99,7 @@ test("a token uploads a template whose sum is right, and one whose sum is wrong 
 });
 
 test("what the host refuses comes back under its code", async () => {
-  const { tokenId, secret } = await bootstrapAccess(connect("root@pam", PASSWORD), WISH);
+  const { tokenId, secret } = await tokenOf(connect("root@pam", PASSWORD));
   const pve = connect(tokenId, secret);
   const params = {
     vmid: 101,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { holds, missing, needsForCreate, needsForUpgrade, pveumLines } from "../../src/pve/permissions.js";
+import { holds, missing, needsForCreate, needsForSave, pveumLines } from "../../src/pve/permissions.js";
 import { permissionsReply } from "../../src/pve/replies.js";
 
 /** As recorded for a privilege-separated token. */
@@ -28,7 +28,9 @@ test("the recorded minimal token lacks nothing for a create with upload", () => 
 test("everything missing is told at once, with lines for user and token", () => {
   const lacking = missing(GRANTED, [
     ...needsForCreate({ ...PLAN, storage: "tank", bridge: "vmbr1", vlan: 30 }),
-    ...needsForUpgrade({}),
+    ...needsForSave("snapshot", { rootStorage: "local" }),
+    ...needsForSave("backup", { rootStorage: "local" }),
+    ...needsForSave("copy", { rootStorage: "local" }),
   ]);
   assert.deepEqual(
     lacking.map(({ path, anyOf }) => `${path} ${anyOf.join("|")}`),
@@ -38,6 +40,7 @@ test("everything missing is told at once, with lines for user and token", () => 
       "/vms VM.Snapshot",
       "/vms VM.Snapshot.Rollback|VM.Snapshot",
       "/vms VM.Backup",
+      "/vms VM.Clone",
     ],
   );
   const lines = pveumLines("rm@pve!client", lacking);

@@ -28,7 +28,7 @@ export const LAB_ROLES: readonly {
     paths: () => ["/vms"],
     privileges: [
       ...["VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Disk"],
-      ...["VM.Config.Network", "VM.Config.Options", "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup"],
+      ...["VM.Config.Network", "VM.Config.Options", "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup", "VM.Clone"],
     ],
   },
   {

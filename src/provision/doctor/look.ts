@@ -19,7 +19,7 @@ export type HostLook = Watch &
     readonly sshKey: ProvisionParts["sshKey"] | undefined;
   };
 
-/** A look starts two programs of Node in a small container. */
+/** A look starts Node in a small container. */
 export const INSIDE_WITHIN_MS: Millis = 8 * SECOND;
 export const SHELL_WITHIN_MS: Millis = 3 * SECOND;
 

@@ -6,7 +6,7 @@ import {
   needsForClone,
   needsForCreate,
   needsForDiagnosis,
-  needsForUpgrade,
+  needsForSave,
   nodePath,
 } from "../../pve/permissions.js";
 import type { Appliance } from "../parts.js";
@@ -14,7 +14,7 @@ import { DEFAULTS, type HostDefaults } from "../spec.js";
 import { type DhcpWitness, defaultBridge } from "./network.js";
 import type { Needs } from "./rights.js";
 import { lookAtSource, type SourceFacts } from "./source.js";
-import { defaultStorage } from "./storage.js";
+import { defaultStorage, saveWith, takesSnapshots } from "./storage.js";
 import { type ChosenTemplate, chooseTemplate } from "./template.js";
 
 /** What is wanted of a host: whose entry, and with which options, those of the entry and those typed. */
@@ -119,7 +119,7 @@ async function observeNode(
   };
   const needs: Needs = {
     create: source === undefined ? needsForCreate(plan) : needsForClone({ ...plan, source: source.vmid }),
-    upgrade: needsForUpgrade(plan),
+    upgrade: saveNeeds(storages, plan),
     diagnosis: needsForDiagnosis(plan),
   };
   const paths = [...needs.create, ...needs.upgrade, ...needs.diagnosis].map(({ path }) => path);
@@ -148,6 +148,18 @@ async function observeNode(
     skewMs,
     dhcp,
   };
+}
+
+/** Where the login does not see the storage, whatever it may come to without stopping the container. */
+function saveNeeds(
+  storages: readonly Storage[],
+  { storage, pool }: { readonly storage: string; readonly pool: string | undefined },
+): Needs["upgrade"] {
+  const plan = { pool, rootStorage: storage };
+  if (!storages.some(({ id }) => id === storage))
+    return [...needsForSave("snapshot", plan), ...needsForSave("backup", plan)];
+  const { how, backupStorage } = saveWith(storages, takesSnapshots(storages, storage));
+  return needsForSave(how, { ...plan, backupStorage });
 }
 
 /** What only makes the report better: a host that refuses it is no worse for that. */

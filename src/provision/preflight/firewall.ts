@@ -1,8 +1,6 @@
 import type { FirewallRule, GuestFirewall } from "../../pve/guests.js";
+import { WIREGUARD_PORT } from "../payload.js";
 import { type Finding, fine, warns } from "./finding.js";
-
-/** Where WireGuard listens in a container of ours. */
-export const WIREGUARD_PORT = 51_820;
 
 export type Guarded = {
   readonly vmid: number;
@@ -26,14 +24,18 @@ export function firewallFinding(guarded: Guarded): Finding {
   if (datacenterOn === false) return fine(label, "not on for the datacenter");
   if (firewall === undefined) return fine(label, "on for its network card; what it does this login may not see");
   if (!firewall.on) return fine(label, "not on for the container");
-  const rule = `pvesh create /nodes/${node}/lxc/${vmid}/firewall/rules --type`;
+  const at = `/nodes/${node}/lxc/${vmid}/firewall`;
+  const rule = `pvesh create ${at}/rules --type`;
   const lines: string[] = [];
+  // Its own are then the ones that are written there: one that DHCP or a router gave is not.
+  if (firewall.ipFilter && /,ip6?=(?:dhcp|auto)(?:,|$)/.test(guarded.net0))
+    lines.push(`pvesh set ${at}/options --ipfilter 0`);
   if (!passes(firewall, "in"))
     lines.push(`${rule} in --action ACCEPT --proto udp --dport ${WIREGUARD_PORT} --enable 1`);
   if (!passes(firewall, "out")) lines.push(`${rule} out --action ACCEPT --enable 1`);
   if (lines.length === 0) return fine(label, `on, and lets udp/${WIREGUARD_PORT} through`);
   return warns(label, `Proxmox's firewall keeps traffic from container ${vmid}`, {
-    why: `peers reach it on udp/${WIREGUARD_PORT}, and it hands their traffic on`,
+    why: `peers reach it on udp/${WIREGUARD_PORT}, and it hands their traffic on, from the address that the network gave it`,
     advice: ["on the Proxmox host, as root:", ...lines].join("\n"),
   });
 }

@@ -24,7 +24,7 @@ export function rightsFindings(login: string, held: Permissions, needs: Needs): 
       ? fine("permissions", "all that a create needs")
       : stops("permissions", "permissions-missing", create.what, { advice: create.advice }),
     upgrade === undefined
-      ? fine("for upgrades", "snapshots and backups")
+      ? fine("for upgrades", "all that keeping the state of before needs")
       : warns("for upgrades", upgrade.what, { why: "an upgrade keeps what was", advice: upgrade.advice }),
     ...(diagnosis === undefined
       ? []

@@ -1,6 +1,5 @@
 import type { ContainerConfig, Guest, PveHost } from "../../pve/guests.js";
-import { upidParts } from "../../pve/upid.js";
-import { hostKeyIn } from "../hostkey.js";
+import { hostKeyFromTasks } from "../observe.js";
 import type { HostDefaults } from "../spec.js";
 import { waysAdvice } from "./dataplane.js";
 import { type Finding, fine, stops } from "./finding.js";
@@ -32,7 +31,6 @@ export async function lookAtSource(
   const nothing = { vmid: tunSource, node, hostKey: undefined, storage: undefined, bridge: undefined, vlan: undefined };
   const config = node === undefined ? undefined : await host.config(node, tunSource);
   if (node === undefined || config === undefined) return { ...nothing, config: undefined };
-  const made = (await host.tasks(node, tunSource)).find((upid) => upidParts(upid).type === "vzcreate");
   const net = new Map(
     (config.options.net0 ?? "").split(",").map((part): [string, string] => {
       const [key = "", ...value] = part.split("=");
@@ -43,7 +41,7 @@ export async function lookAtSource(
   return {
     ...nothing,
     config,
-    hostKey: made === undefined ? undefined : hostKeyIn(await host.taskLog(made)),
+    hostKey: await hostKeyFromTasks(host, node, tunSource),
     storage: config.options.rootfs?.split(":")[0],
     bridge: net.get("bridge"),
     vlan: tag === undefined ? undefined : Number(tag),

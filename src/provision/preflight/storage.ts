@@ -59,19 +59,36 @@ export function storageFinding(storages: readonly Storage[], wish: StorageWish):
 /** Of these every volume can be snapshot; a directory holds a container's disk as a raw image, which cannot. */
 const SNAPSHOTS = new Set(["zfspool", "lvmthin", "btrfs", "rbd"]);
 
+/** An exit node's archive has some 150 MB; a storage with less room than this is not asked to keep one. */
+const BACKUP_BYTES_MIN = 1024 ** 3;
+
+/** How an upgrade keeps the state of before, where that is: a snapshot, else a backup, else a copy beside it. */
+export function saveWith(
+  storages: readonly Storage[],
+  canSnapshot: boolean,
+): { readonly how: "snapshot" | "backup" | "copy"; readonly backupStorage?: string } {
+  if (canSnapshot) return { how: "snapshot" };
+  const [roomiest] = storages
+    .filter(({ active, content, availBytes }) => active && content.includes("backup") && availBytes >= BACKUP_BYTES_MIN)
+    .sort((left, right) => right.availBytes - left.availBytes);
+  return roomiest === undefined ? { how: "copy" } : { how: "backup", backupStorage: roomiest.id };
+}
+
 /** Before there is a container, its storage's kind tells; afterwards the host is asked (GET …/feature). */
+export const takesSnapshots = (storages: readonly Storage[], id: string | undefined): boolean =>
+  SNAPSHOTS.has(storages.find((one) => one.id === id)?.type ?? "");
+
 export function snapshotFinding(storages: readonly Storage[], id: string | undefined): Finding[] {
   const storage = storages.find((one) => one.id === id);
   if (storage === undefined) return [];
   const name = "snapshots";
-  if (SNAPSHOTS.has(storage.type)) return [fine(name, `${storage.id} (${storage.type}) takes them`)];
-  const backups = storages.filter((one) => one.active && one.content.includes("backup")).map((one) => one.id);
+  const { how, backupStorage } = saveWith(storages, takesSnapshots(storages, id));
+  if (how === "snapshot") return [fine(name, `${storage.id} (${storage.type}) takes them`)];
   const cannot = `${storage.id} (${storage.type}) takes none`;
-  if (backups.length > 0)
-    return [fine(name, `${cannot}; an upgrade makes a backup on ${backups.join(" or ")} instead`)];
+  if (how === "backup") return [fine(name, `${cannot}; an upgrade makes a backup on ${backupStorage} instead`)];
   return [
     warns(name, `${cannot}, and no storage holds backups`, {
-      why: "an upgrade keeps what was, in a snapshot or a backup",
+      why: "an upgrade stops the container then, and makes a whole copy of it",
       advice: onHost("pvesm set local --content iso,vztmpl,backup"),
     }),
   ];
