@@ -1,7 +1,6 @@
 import type { Endpoint } from "../kit/endpoint.js";
 import { asFailure, Failure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
-import { KEY_BYTES, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { AgentRequest, AgentStatus, AgentValue } from "../wire/agentsocket.js";
@@ -20,6 +19,7 @@ import { Greeting } from "./greeting.js";
 import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
 import { openControl } from "./line.js";
+import { answerLock, lockStatus, refuseKept } from "./lockdesk.js";
 import { type Memory, nothing, recall, rememberAdmission, rememberHeard, rememberWish } from "./memory.js";
 import { Lookups } from "./names/lookups.js";
 import { netcheck } from "./netcheck.js";
@@ -117,12 +117,14 @@ export class Agent {
       case "canaries":
         return { seen: this.#lookups.canaries(request.name) };
       case "rotate":
-        this.#identity?.wireguard.begin(keyOf(this.#parts.random(KEY_BYTES)));
-        this.#control?.moved();
+        this.#identity?.wireguard.begin();
+        this.#control?.greetAgain();
         return undefined;
       case "shutdown":
         this.#stop.abort();
         return undefined;
+      default:
+        return answerLock(this.#memory.lock, this.#identity?.lock, request, () => this.#follow([]));
     }
   }
 
@@ -132,6 +134,7 @@ export class Agent {
   }
 
   async #use(wish: Wish): Promise<AgentStatus> {
+    refuseKept(this.#memory.lock, wish, this.#memory.map);
     checkWish(wish, this.#memory.map);
     this.#exits.want(wish, this.#memory.map);
     await rememberWish(this.#parts.files, this.#parts.folders.var, wish, this.#exits.choice);
@@ -141,27 +144,24 @@ export class Agent {
   }
 
   async #status(): Promise<AgentStatus> {
-    const { map } = this.#memory;
+    const { map, lock } = this.#memory;
     const { choice } = this.#exits;
-    const now = this.#parts.clock.now();
+    const { clock, version } = this.#parts;
+    const now = clock.now();
     const held = map === undefined ? undefined : { map, ageMs: now - (this.#mapAt ?? now) };
-    const state = await this.#state();
+    const state = await this.#backend?.state().catch(() => undefined);
     const kind = this.#backend?.kind ?? "userspace";
     const unused = map === undefined ? [] : withheld(map, this.#networks());
-    const warnings = [...(this.#trouble === undefined ? [] : [this.#trouble]), ...unused];
+    const warnings = [...[this.#trouble, lock.trouble].filter((words) => words !== undefined), ...unused];
     const paths = this.#traversal;
-    const { version } = this.#parts;
     const status = describeStatus(this.#config, kind, version, this.#line, held, choice, state, warnings, paths);
     return {
       ...status,
       ...this.#exits.describe(status.exit),
       ...this.#lookups.status,
+      ...lockStatus(lock, this.#identity?.lock),
       ...(this.#identity === undefined ? {} : { publicKey: this.#identity.wireguard.used }),
     };
-  }
-
-  async #state(): Promise<InterfaceState | undefined> {
-    return this.#backend?.state().catch(() => undefined);
   }
 
   async #openBackend(): Promise<Backend> {
@@ -186,36 +186,35 @@ export class Agent {
   }
 
   async #talk(identity: Identity, traversal: Traversal): Promise<void> {
-    this.#control = await openControl(
-      this.#parts,
-      this.#config,
-      identity,
-      traversal,
-      this.#networks(),
-      this.#memory.atlas,
-      {
-        onMap: (map, gone) => this.#takeMap(map, gone),
-        onRekeyed: () => {
-          this.#greeting.rekeyed(undefined, this.#memory.map, this.#parts.clock.now());
-          void this.#try(this.#reconcile());
-        },
-        onLine: (line) => {
-          this.#line = line;
-        },
+    const { atlas } = this.#memory;
+    this.#control = await openControl(this.#parts, this.#config, identity, traversal, this.#networks(), atlas, {
+      onMap: (gone) => {
+        this.#mapAt = this.#parts.clock.now();
+        return this.#follow(gone);
       },
-    );
+      onRekeyed: () => {
+        this.#greeting.rekeyed(undefined, this.#memory.map, this.#parts.clock.now());
+        void this.#try(this.#reconcile());
+      },
+      onLine: (line) => {
+        this.#line = line;
+      },
+    });
     await this.#control.run(this.#stop.signal);
   }
 
-  /** Fulfilled when those who are gone are shut out; the rest follows in its own time. */
-  async #takeMap(map: NetworkMap, gone: readonly MapPeer[]): Promise<void> {
-    this.#greeting.rekeyed(this.#memory.map ?? map, map, this.#parts.clock.now());
+  /** The newest map, as far as the lock lets it. Fulfilled when who is gone is shut out; the rest follows in its time. */
+  async #follow(gone: readonly MapPeer[]): Promise<void> {
+    const { lock, atlas, map: before } = this.#memory;
+    if (atlas.map === undefined) return;
+    const map = lock.judge(atlas.map);
+    const out = [...gone, ...lock.bars(before?.peers ?? [])];
+    this.#greeting.rekeyed(before ?? map, map, this.#parts.clock.now());
     this.#memory.map = map;
-    this.#mapAt = this.#parts.clock.now();
     this.#gate?.admit(map.peers);
-    const shut = this.#gate?.expel(gone);
+    const shut = this.#gate?.expel(out);
     const applied = this.#try(this.#apply(map));
-    return gone.length > 0 ? shut : applied;
+    return out.length > 0 ? shut : applied;
   }
 
   /** The ways first: WireGuard calls as soon as it is told, and whoever carries its call should be there. */
@@ -249,7 +248,7 @@ export class Agent {
     await setFilter(this.#parts.exec, this.#config.interface, map.filter);
     await this.#gate.set(this.#greeting.apply(want));
     const resolver = await this.#lookups.follow(this.#config, map, choice);
-    await setNetwork(this.#parts, this.#config, map, choice, resolver);
+    await setNetwork(this.#parts, this.#config, map, choice, resolver, networks);
     this.#trouble = undefined;
   }
 
@@ -267,6 +266,7 @@ export class Agent {
     for (let beat = 1; await this.#pause(BEAT_MS); beat++) {
       const isLook = (beat * BEAT_MS) % LOOK_INTERVAL_MS === 0;
       if (this.#exits.beat((peer) => traversal.paths.ping(peer))) await this.#try(this.#reconcile());
+      if (this.#identity?.wireguard.follow(this.#memory.map?.self, this.#parts.clock)) this.#control?.greetAgain();
       const move = traversal.look();
       if (move === "elsewhere") this.#exits.moved();
       if (move === "elsewhere") this.#control?.moved();
@@ -275,7 +275,7 @@ export class Agent {
         await this.#try(this.#reconcile());
       await this.#try(keepFilter(this.#parts.exec, this.#config.interface, this.#memory.map, beat));
       if (!isLook && !traversal.paths.isTalking()) continue;
-      const state = await this.#state();
+      const state = await this.#backend?.state().catch(() => undefined);
       // Somebody has deleted the interface, or it cannot be read: made anew, or said in status.
       if (state === undefined && isLook && this.#trouble === undefined) await this.#try(this.#reconcile());
       if (state === undefined) continue;

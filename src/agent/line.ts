@@ -5,7 +5,8 @@ import type { Key } from "../kit/key.js";
 import type { Files } from "../sys/files.js";
 import { type AgentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import { decodeJoinKey } from "../wire/joinkey.js";
-import type { MapPeer, NetworkMap } from "../wire/map.js";
+import { signStatement } from "../wire/lock.js";
+import type { MapPeer } from "../wire/map.js";
 import type { Atlas } from "./atlas.js";
 import { ControlClient, type ControlParts } from "./control.js";
 import { nearestFirst } from "./endpoints.js";
@@ -22,8 +23,8 @@ export type LineParts = Required<ControlParts> & {
 };
 
 export type LineEvents = {
-  /** `gone`: who was in the map before. Fulfilled when they are shut out. */
-  onMap(map: NetworkMap, gone: readonly MapPeer[]): Promise<void>;
+  /** The atlas has another map; `gone`: who was in the one before. Fulfilled when they are shut out. */
+  onMap(gone: readonly MapPeer[]): Promise<void>;
   /** This device's WireGuard key is another one from now on. */
   onRekeyed(): void;
   /** Connected, or why not. */
@@ -73,26 +74,34 @@ export async function openControl(
       },
       coordinatorKey: coordinator.publicKey,
       machineKey: identity.machine,
-      hello: () => ({
-        agentVersion: version,
-        name,
-        publicKey: said(),
-        report: traversal.report(),
-        ...(joinSecret === undefined ? {} : { joinSecret }),
-      }),
+      hello() {
+        const report = traversal.report();
+        const publicKey = said();
+        const { key } = identity.lock;
+        return {
+          ...{ agentVersion: version, name, publicKey, report },
+          lock: { key, statement: signStatement(identity.lock, { ...report, publicKey }) },
+          ...(joinSecret === undefined ? {} : { joinSecret }),
+        };
+      },
     },
     {
-      onMap(map, gone) {
+      onMap(_, gone) {
         // A coordinator that seals does so soon; until then the file is the last map that can be believed.
         if (sealKey === undefined) keep();
-        return events.onMap(map, gone);
+        return events.onMap(gone);
       },
       onSealed: keep,
       onWelcome(welcome) {
         sealKey = welcome.sealKey;
         // Said once: with a key of many uses, every reconnection would renew this device for ever.
         joinSecret = undefined;
-        void identity.wireguard.welcomed(offered).then((isAnother) => isAnother && events.onRekeyed());
+        if (identity.wireguard.welcomed(offered)) {
+          identity.wireguard.keep().catch((error: unknown) => {
+            log.error("the new WireGuard key was not saved", { message: asFailure(error).message });
+          });
+          events.onRekeyed();
+        }
         void files.remove(keyPath);
       },
       onAdmission: (admission) => traversal.admit(fromBase64(admission) ?? new Uint8Array()),

@@ -8,10 +8,13 @@ import type { NetworkMap } from "../wire/map.js";
 import { Atlas } from "./atlas.js";
 import type { Choice } from "./desired.js";
 import { NO_WISH, readWish, type Wish, wishText } from "./exits/wish.js";
+import { Lock, recallLock } from "./lock.js";
 
 /** What an agent remembers across restarts, so that it works while the coordinator is away. */
 export type Memory = {
+  /** As the lock lets it be used. */
   map: NetworkMap | undefined;
+  readonly lock: Lock;
   /** Where the map comes from; empty when there is none, or none that can be believed. */
   readonly atlas: Atlas;
   /** The map on disk is not what the coordinator has sealed. */
@@ -31,7 +34,7 @@ const heardFile = z.record(z.string().max(64), z.string().max(64));
 
 /** What an agent knows that has just begun. */
 export const nothing = (): Memory => ({
-  ...{ map: undefined, atlas: new Atlas(), altered: false },
+  ...{ map: undefined, atlas: new Atlas(), altered: false, lock: new Lock([], async () => undefined) },
   ...{ wish: NO_WISH, heard: {}, admission: undefined },
 });
 
@@ -43,8 +46,10 @@ export async function recall(files: Files, folder: string): Promise<Memory> {
   const altered = map !== undefined && atlas.recall(tryJson(map), sealKey) === "altered";
   const wish = readWish(tryJson((await files.readText(`${folder}/${DEVICE_FILES.choice}`)) ?? ""));
   const heard = heardFile.safeParse(tryJson((await files.readText(`${folder}/${HEARD_FILE}`)) ?? ""));
+  const lock = await recallLock(files, folder);
   return {
-    map: atlas.map,
+    map: atlas.map && lock.judge(atlas.map),
+    lock,
     atlas,
     altered,
     wish,

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { Failure } from "../kit/failure.js";
+import type { Cidr } from "../kit/ip.js";
 import { tryJson } from "../kit/json.js";
 import type { LocalResolver } from "../netconf/clientdns.js";
 import {
@@ -31,12 +32,14 @@ export type NetworkParts = {
 const PREVIOUS_FILE = "network-before.json";
 const previousFile = z.object({ rpFilterAll: z.number().int().optional() });
 
+/** `near`: the networks this machine is in. */
 export async function setNetwork(
   parts: NetworkParts,
   config: AgentConfig,
   map: NetworkMap,
   choice: Choice,
   resolver: LocalResolver | undefined,
+  near: readonly Cidr[],
 ): Promise<void> {
   await reach(parts, config.interface, {
     device: config.interface,
@@ -49,7 +52,7 @@ export async function setNetwork(
     escapes: [],
     // What is passed on into them must not come back by the exit.
     direct: config.advertise ?? [],
-    resolver,
+    ...{ resolver, near },
   });
   await setSubnets(parts, config);
 }

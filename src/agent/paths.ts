@@ -3,6 +3,7 @@ import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
 import { type Cidr, type Ip, parseIp } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
+import { Allowance } from "../nat/allowance.js";
 import type { Standing } from "../nat/obstacle.js";
 import { fittingMtu } from "../nat/pathmtu.js";
 import { ProbeGate } from "../nat/probegate.js";
@@ -11,10 +12,20 @@ import type { DatagramSocket } from "../sys/dgram.js";
 import type { Log } from "../sys/log.js";
 import type { Random } from "../sys/random.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
+import { probeSender } from "../wire/probe.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
 import { Alarm } from "./alarm.js";
 import type { Identity } from "./identity.js";
 import { loopbackOf, loopbackPortOf } from "./loopback.js";
+import {
+  CALLERS_BURST_MAX,
+  CALLERS_PER_SECOND_MAX,
+  chosenPeers,
+  isSearchable,
+  PATHS_MAX,
+  quietest,
+  type Searchable,
+} from "./pathchoice.js";
 import { PeerPath, type Ways } from "./peerpath.js";
 import { Pinger } from "./pinger.js";
 import type { Relays } from "./relays.js";
@@ -29,8 +40,6 @@ export type PathsParts = {
   callThrough(to: Key, probe: string): void;
 };
 
-/** Peers that paths are searched for, in the map's order; later ones are tried at their endpoints one after another. */
-export const PATHS_MAX = 512;
 /** Without any way for so long, WireGuard tries the endpoints by itself: probes may be what does not get through. */
 export const GIVE_UP_MS: Millis = 3 * SECOND;
 
@@ -44,6 +53,11 @@ export class Paths {
   readonly #pinger: Pinger;
   readonly #alarm: Alarm;
   readonly #byKey = new Map<Key, PeerPath>();
+  /** Peers that may have a path, which beyond PATHS_MAX they get by calling; and whose discovery key it is. */
+  #peers = new Map<Key, Searchable>();
+  #callers = new Map<Key, Key>();
+  #tunnels: readonly Cidr[] = [];
+  readonly #allowance = new Allowance(CALLERS_BURST_MAX, CALLERS_PER_SECOND_MAX);
   readonly #warnings = new Set<string>();
   #backend: Backend | undefined;
   #listenPort: number;
@@ -52,7 +66,7 @@ export class Paths {
   /** What the paths in use carried when there last was one that was measured. */
   #carried: readonly number[] | undefined;
 
-  constructor(parts: PathsParts, identity: Identity, listenPort: number) {
+  constructor(parts: PathsParts, identity: Pick<Identity, "discovery">, listenPort: number) {
     const { clock, random, relays, openSocket } = parts;
     this.#parts = parts;
     this.#listenPort = listenPort;
@@ -91,9 +105,13 @@ export class Paths {
   /** The peers of the map; `heard`: where each was last heard from in an earlier run, by public key. */
   async setMap({ peers, ranges }: NetworkMap, heard: Readonly<Record<string, string>>): Promise<void> {
     // A data plane without probes has nothing to search with.
-    const searched = this.#backend?.probes === undefined ? [] : peers.filter(hasDiscoveryKey).slice(0, PATHS_MAX);
+    const all = this.#backend?.probes === undefined ? [] : peers.filter(isSearchable);
+    this.#peers = new Map(all.map((peer) => [peer.publicKey, peer]));
+    this.#callers = new Map(all.map(({ discoveryKey, publicKey }) => [discoveryKey, publicKey]));
+    this.#tunnels = ranges;
+    this.#rekey(all);
+    const searched = chosenPeers(all, (key) => this.#byKey.has(key));
     this.#gate.setPeers(searched.map(({ publicKey, discoveryKey }) => ({ peer: publicKey, discoveryKey })));
-    this.#rekey(searched);
     const keys = new Set(searched.map(({ publicKey }) => publicKey));
     for (const [key, path] of this.#byKey)
       if (!keys.has(key)) {
@@ -102,7 +120,7 @@ export class Paths {
       }
     const opening = searched.map(async (peer) => {
       const known = this.#byKey.get(peer.publicKey);
-      const path = known ?? this.#meet(peer, ranges);
+      const path = known ?? this.#meet(peer);
       const opened = known === undefined ? path.open() : undefined;
       path.learn(peer, tryEndpoint(heard[peer.publicKey] ?? ""));
       path.do(path.finder.setRelay(this.#parts.relays.reaches(peer.homeRelay), this.#parts.clock.now()));
@@ -146,7 +164,7 @@ export class Paths {
 
   /** Traffic is wanted with this peer, whether or not there is any. */
   wake(peer: Key): void {
-    this.#byKey.get(peer)?.wake();
+    this.#pathOf(peer)?.wake();
   }
 
   /** Whether somebody is talked to. */
@@ -192,12 +210,12 @@ export class Paths {
   }
 
   fromRelay(peer: Key, datagram: Uint8Array): void {
-    this.#byKey.get(peer)?.fromRelay(datagram);
+    this.#pathOf(peer)?.fromRelay(datagram);
   }
 
   /** Measures the way that is used now. */
   async ping(peer: Key): Promise<Millis | undefined> {
-    const path = this.#byKey.get(peer);
+    const path = this.#pathOf(peer);
     if (path === undefined) return undefined;
     this.wake(peer);
     return this.#pinger.ping(path.peer, path.route);
@@ -209,17 +227,47 @@ export class Paths {
     this.#byKey.clear();
   }
 
-  #meet(peer: MapPeer & { discoveryKey: Key }, tunnels: readonly Cidr[]): PeerPath {
+  #meet(peer: Searchable): PeerPath {
     const taken = new Set([...this.#byKey.values()].map(({ stand }) => stand.address));
     const stand = loopbackOf(peer.publicKey, this.#standPort, (address) => taken.has(address));
-    const path = new PeerPath(peer, stand, tunnels, this.#ways);
+    const path = new PeerPath(peer, stand, this.#tunnels, this.#ways);
     this.#byKey.set(peer.publicKey, path);
     path.do(path.finder.setHere(this.#here, this.#parts.clock.now()));
     return path;
   }
 
+  /** The peer's path; one that had none is given it, in place of a quiet peer's where there are too many. */
+  #pathOf(key: Key): PeerPath | undefined {
+    const known = this.#byKey.get(key);
+    const peer = this.#peers.get(key);
+    const now = this.#parts.clock.now();
+    if (known !== undefined || peer === undefined || !this.#allowance.has(now)) return known;
+    this.#allowance.pay();
+    if (this.#byKey.size >= PATHS_MAX) {
+      const quiet = quietest(this.#byKey.values());
+      if (quiet === undefined) {
+        this.#warn(
+          `more than ${PATHS_MAX} peers are talked to at once: some get no relay and no way through their NAT`,
+        );
+        return undefined;
+      }
+      quiet.close();
+      this.#byKey.delete(quiet.peer.publicKey);
+    }
+    const path = this.#meet(peer);
+    const met = [...this.#byKey.values()].flatMap(({ peer }) => (isSearchable(peer) ? [peer] : []));
+    this.#gate.setPeers(met.map(({ publicKey, discoveryKey }) => ({ peer: publicKey, discoveryKey })));
+    void path.open();
+    path.learn(peer, undefined);
+    path.do(path.finder.setRelay(this.#parts.relays.reaches(peer.homeRelay), now));
+    return path;
+  }
+
   #opened(datagram: Uint8Array, arrival: Parameters<PeerPath["finder"]["receive"]>[1]): void {
     const now = this.#parts.clock.now();
+    const sender = probeSender(datagram);
+    const caller = sender === undefined ? undefined : this.#callers.get(toBase64(sender) as Key);
+    if (caller !== undefined) this.#pathOf(caller);
     const opened = this.#gate.open(datagram, now);
     const path = opened === undefined ? undefined : this.#byKey.get(opened.peer as Key);
     if (opened === undefined || path === undefined) return;
@@ -249,8 +297,4 @@ export class Paths {
       if ((path.finder.deadline ?? Infinity) <= now) path.do(path.finder.tick(now));
       else this.#alarm.by(path.finder.deadline);
   }
-}
-
-function hasDiscoveryKey(peer: MapPeer): peer is MapPeer & { discoveryKey: Key } {
-  return peer.discoveryKey !== undefined;
 }

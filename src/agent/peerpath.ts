@@ -56,10 +56,12 @@ export class PeerPath {
   /** Undefined while it is being opened. */
   readonly #guessing = new Map<number, DatagramSocket | undefined>();
   #socket: DatagramSocket | undefined;
+  /** Came in before the loopback socket was there. */
+  readonly #early: Uint8Array[] = [];
   #closed = false;
   #held: { readonly datagram: Uint8Array; readonly at: Millis }[] = [];
   #lostAt: Millis | undefined;
-  #traffic = { at: -Infinity, sent: 0, received: 0 };
+  #traffic = { at: -Infinity, sent: 0, received: 0, observedAt: -Infinity };
 
   constructor(peer: MapPeer, stand: Endpoint, tunnels: readonly Cidr[], ways: Ways) {
     this.peer = peer;
@@ -75,6 +77,7 @@ export class PeerPath {
       if (this.#closed) return socket.close();
       socket.onReceive = (datagram, from) => this.#fromWireGuard(datagram, from);
       this.#socket = socket;
+      for (const datagram of this.#early.splice(0)) this.#toWireGuard(datagram);
     } catch (error) {
       this.#ways.warn(`${this.peer.name} cannot be reached through a relay: ${asFailure(error).message}`);
     }
@@ -88,7 +91,12 @@ export class PeerPath {
 
   /** Traffic of late: as long as the path finder looks after the path. */
   get isActive(): boolean {
-    return this.#ways.now() - this.#traffic.at < ACTIVE_MS;
+    return this.quietFor < ACTIVE_MS;
+  }
+
+  /** Since the last traffic. */
+  get quietFor(): Millis {
+    return this.#ways.now() - this.#traffic.at;
   }
 
   /** For how long there has been traffic, and no way. */
@@ -132,9 +140,12 @@ export class PeerPath {
 
   /** What WireGuard says of the peer: traffic that went past us, and an endpoint that it has moved by itself. */
   observe({ endpoint, sentBytes, receivedBytes }: PeerState): void {
-    const moved = sentBytes !== this.#traffic.sent || receivedBytes !== this.#traffic.received;
-    this.#traffic = { ...this.#traffic, sent: sentBytes, received: receivedBytes };
-    if (moved) this.wake();
+    const { sent, received, observedAt } = this.#traffic;
+    const now = this.#ways.now();
+    this.#traffic = { ...this.#traffic, sent: sentBytes, received: receivedBytes, observedAt: now };
+    if (sentBytes !== sent || receivedBytes !== received) this.wake();
+    // Somewhen since the last look: a path that dies must not be believed in for longer than its last datagram proves.
+    if (receivedBytes > received && endpoint !== undefined) this.do(this.finder.carried(endpoint, observedAt, now));
     const want = this.endpoint;
     if (want === undefined || endpoint === undefined) return;
     // From one direct endpoint to another it has followed an authentic datagram, and the path finder will follow too.
@@ -211,7 +222,9 @@ export class PeerPath {
   #toWireGuard(datagram: Uint8Array): void {
     if (this.#ways.now() - this.#traffic.at >= TRAFFIC_EVERY_MS) this.wake();
     // A copy: the datagram is a view of a buffer that is used again, and the socket may send later.
-    this.#socket?.send(this.#ways.wireguard(), new Uint8Array(datagram));
+    const copy = new Uint8Array(datagram);
+    if (this.#socket !== undefined) this.#socket.send(this.#ways.wireguard(), copy);
+    else if (this.#early.length < HELD_MAX) this.#early.push(copy);
   }
 
   async #openSocket(number: number): Promise<void> {

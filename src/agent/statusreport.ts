@@ -42,8 +42,7 @@ export function describeStatus(
     listenPort: state?.listenPort ?? config.listenPort,
     ...(held === undefined ? {} : { mtu: traversal?.fitted(held.map).mtu ?? held.map.mtu }),
     ...(state?.unsent === undefined ? {} : { unsent: state.unsent }),
-    ...(held?.map.self.waiting === undefined ? {} : { waiting: held.map.self.waiting }),
-    ...(held?.map.self.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: held.map.self.keyExpiresAtMs }),
+    ...ownerOf(held?.map.self),
     coordinator: {
       connected: line.connected,
       ...(line.url === undefined ? {} : { url: line.url }),
@@ -60,6 +59,7 @@ export function describeStatus(
         name: peer.name,
         role: peer.role,
         addresses: peer.addresses,
+        ...ownerOf(peer),
         online: peer.online,
         ...describeWay(peer, seen, traversal),
         receivedBytes: seen?.receivedBytes ?? 0,
@@ -71,6 +71,11 @@ export function describeStatus(
     warnings: [...warnings, ...(traversal?.paths.warnings ?? []), ...(state?.warnings ?? [])],
   };
 }
+
+const ownerOf = ({ user, tags }: Pick<MapPeer, "user" | "tags"> = {}): Pick<MapPeer, "user" | "tags"> => ({
+  ...(user === undefined ? {} : { user }),
+  ...(tags === undefined ? {} : { tags }),
+});
 
 function describeHere(traversal: Traversal | undefined): Pick<AgentStatus, "nat" | "homeRelay"> {
   const { stun, relays } = traversal ?? {};

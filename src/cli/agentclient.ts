@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import type { Millis } from "../kit/time.js";
 import { askLine } from "../sys/localsocket.js";
@@ -10,6 +11,8 @@ import {
   agentStatus,
   type CanariesAnswer,
   canariesAnswer,
+  type LockAnswer,
+  lockAnswer,
   type NetcheckAnswer,
   netcheckAnswer,
   type PingAnswer,
@@ -88,6 +91,23 @@ export async function askShutdown(paths: Paths): Promise<boolean> {
   return (await ask(paths, { do: "shutdown" })) !== undefined;
 }
 
+/** Of the device lock: undefined when no agent runs here. */
+export async function tryAskLock(paths: Paths): Promise<LockAnswer | undefined> {
+  const value = await ask(paths, { do: "lock" });
+  return value === undefined ? undefined : parseWith(lockAnswer, value, "the agent's answer");
+}
+
+/** What this device signs, or takes in, of the device lock. */
+export async function askLock<T>(
+  paths: Paths,
+  request: Extract<AgentRequest, { do: `lock-${string}` }>,
+  answer: z.ZodType<T>,
+): Promise<T> {
+  const value = await ask(paths, request);
+  if (value === undefined) throw notRunning();
+  return parseWith(answer, value, "the agent's answer");
+}
+
 async function ask(paths: Paths, request: AgentRequest): Promise<unknown> {
   const path = join(paths.run, DEVICE_FILES.socket);
   const raw = await askLine(path, request, ANSWER_TIMEOUT_MS).catch((cause: unknown) => {
@@ -107,5 +127,5 @@ async function ask(paths: Paths, request: AgentRequest): Promise<unknown> {
   throw new Failure(answer.error.code, answer.error.message, { advice: answer.error.advice });
 }
 
-const notRunning = (): Failure =>
+export const notRunning = (): Failure =>
   new Failure("agent-not-running", "no agent runs on this machine", { advice: "exitnode up --join KEY" });

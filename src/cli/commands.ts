@@ -10,6 +10,7 @@ import { exportCommands } from "./export.js";
 import { hostCommands } from "./host.js";
 import { keyCommands } from "./key.js";
 import { labCommands } from "./lab.js";
+import { lockCommands } from "./lock.js";
 import { machineCommands } from "./machine.js";
 import { nameCommands } from "./names.js";
 import { policyCommands, routeCommands } from "./policy.js";
@@ -30,6 +31,7 @@ export const commands: readonly Command[] = [
   ...doctorCommands,
   ...keyCommands,
   ...deviceCommands,
+  ...lockCommands,
   ...userCommands,
   ...tokenCommands,
   ...policyCommands,

@@ -84,10 +84,15 @@ function shownOf(done: Done, seconds: number) {
   };
 }
 
+/** The fingerprint is from the container itself, over SSH: nobody has to compare it by eye. */
+const signAdvice = (name: string, fingerprint: string): string =>
+  `the other devices let it in once a trusted device has signed it; there: exitnode lock sign ${name} --fingerprint ${fingerprint}`;
+
 function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number): string {
   const size = `${exitNode.cores} core${exitNode.cores === 1 ? "" : "s"}, ${exitNode.memoryMiB} MiB, ${exitNode.dataPlane ?? "no"} data plane`;
   const where = `container ${exitNode.vmid} on ${exitNode.pveNode} at ${exitNode.address ?? "no address"} (${size})`;
-  if (!done.changed) return `nothing to do: "${exitNode.name}", ${where}, is as wanted`;
+  const signing = exitNode.unsigned === undefined ? [] : [signAdvice(exitNode.name, exitNode.unsigned)];
+  if (!done.changed) return [`nothing to do: "${exitNode.name}", ${where}, is as wanted`, ...signing].join("\n");
   const egress = [exitNode.egress?.ipv4, exitNode.egress?.ipv6].filter((ip) => ip !== undefined).join(" and ");
   const forward = forwardAdvice(done.view);
   return [
@@ -95,6 +100,7 @@ function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number): stri
     ...(egress === "" ? [] : [`the Internet sees it as ${egress}`]),
     ...(forward === undefined ? [] : [forward]),
     ...(done.view.placement?.warnings ?? []).map(({ what }) => `warning: ${what} (see exitnode host check)`),
+    ...signing,
     `next, for a laptop: ${NEXT}, then there: exitnode up --join KEY && exitnode use ${exitNode.name}`,
   ].join("\n");
 }

@@ -24,6 +24,8 @@ export async function down({ options, parts }: Call): Promise<Outcome> {
       DEVICE_FILES.choice,
       DEVICE_FILES.machineKey,
       DEVICE_FILES.wireguardKey,
+      DEVICE_FILES.lockKey,
+      DEVICE_FILES.lock,
     ])
       await parts.files.remove(join(parts.paths.var, name));
   }

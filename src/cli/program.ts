@@ -94,6 +94,7 @@ const GROUPS: Record<string, string> = {
   host: "Proxmox hosts: add, list, check, remove",
   key: "Join keys: create, list, revoke",
   device: "Devices of the network: list, revoke, remove",
+  lock: "Device lock: status, enable, sign, trust, distrust, shut-out, disable",
   policy: "Who may reach what: show, preview, test, set, log, rollback",
   route: "Routes through devices: list, approve, withdraw",
   coordinator: "The control plane: up, status, forget",

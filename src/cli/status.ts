@@ -6,6 +6,7 @@ import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
 import { describeExits } from "./exitwords.js";
 import { describeLookups } from "./lookupway.js";
+import { ownerCell } from "./owner.js";
 import { describeWay, explainWay } from "./peerway.js";
 import { formatBytes, formatRoundTrip, labelled, renderTable, SCREEN_COLUMNS } from "./table.js";
 
@@ -37,6 +38,7 @@ export function describeDevice(own: AgentStatus): string {
     ["device", `${own.name} (${own.role}, ${own.dataPlane} WireGuard, ${own.interface})`],
     ...(own.mtu === undefined ? [] : [["tunnel", `packets of up to ${own.mtu} bytes`]]),
     ["addresses", own.addresses.join(", ") || "none yet"],
+    ...(ownerCell(own) === "" ? [] : [["owner", ownerCell(own)]]),
     ["coordinator", line],
     ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
     ...(own.nat === undefined ? [] : labelled("network", [own.nat.is, own.nat.means])),
@@ -44,33 +46,73 @@ export function describeDevice(own: AgentStatus): string {
     ...labelled("exit node", [exit, ...(own.exit === undefined ? [] : describeExits(own.exit))]),
     ...labelled("look-ups", describeLookups(own)),
     ...labelled("not sent", describeUnsent(own.unsent)),
+    ...labelled("kept out", describeKept(own.lock)),
     ...own.warnings.map((warning) => ["warning", warning]),
   ]);
   if (own.peers.length === 0) return head;
+  const owned = own.peers.some((peer) => ownerCell(peer) !== "");
   const rows = own.peers.map((peer) => [
     peer.name,
     peer.role,
+    ...(owned ? [ownerCell(peer)] : []),
     peer.addresses[0] ?? "",
     pathCell(peer),
     peer.lastHandshakeAgeMs === undefined ? "never" : `${formatDuration(peer.lastHandshakeAgeMs)} ago`,
     formatBytes(peer.receivedBytes),
     formatBytes(peer.sentBytes),
   ]);
-  const table = renderTable([["PEER", "ROLE", "ADDRESS", "PATH", "HANDSHAKE", "IN", "OUT"], ...rows]);
+  const table = renderTable([
+    ["PEER", "ROLE", ...(owned ? ["OWNER"] : []), "ADDRESS", "PATH", "HANDSHAKE", "IN", "OUT"],
+    ...rows,
+  ]);
   const ways = own.peers.flatMap(explainPeer);
   return [head, table, ...(ways.length === 0 ? [] : [renderTable(ways)])].join("\n\n");
 }
 
 /** Why it has no peers, and what ends that. */
-export function explainWaiting({ waiting, name }: Pick<AgentStatus, "waiting" | "name">): string[] {
+export function explainWaiting({
+  waiting,
+  name,
+  role,
+  user,
+  lock,
+}: Pick<AgentStatus, "waiting" | "name" | "role" | "user" | "lock">): string[] {
   switch (waiting) {
     case undefined:
       return [];
     case "approval":
       return ["for approval; where the network is administered:", `exitnode device approve ${name}`];
     case "key-expired":
-      return ["its key has expired; with a new join key, here:", "exitnode up --join KEY"];
+      if (role === "exit-node") return ["for a new key, as its own has expired; it makes itself one"];
+      return user === undefined
+        ? ["for a join key, as its own key has expired; here:", "exitnode up --join KEY"]
+        : [`for ${user} to sign in again, as its key has expired; here:`, "exitnode up"];
+    case "lock":
+      return [
+        `for a trusted device's signature; its fingerprint is ${lock?.fingerprint ?? "unknown"}. On a trusted device:`,
+        `exitnode lock sign ${name}`,
+      ];
   }
+}
+
+/** Peers named of those that the lock keeps out; `--json` names all. */
+const KEPT_SHOWN_MAX = 5;
+const KEPT_WHY = {
+  unsigned: "not signed by a trusted device",
+  "shut-out": "a trusted device has shut it out",
+  "no-lock-key": "it has no lock key: its agent is an older one",
+  "other-keys": "the coordinator shows other keys for it than it has signed itself",
+} as const;
+
+function describeKept(lock: AgentStatus["lock"]): string[] {
+  const kept = lock?.kept ?? [];
+  const more = kept.length - KEPT_SHOWN_MAX;
+  const unsigned = kept.find(({ why }) => why === "unsigned");
+  return [
+    ...kept.slice(0, KEPT_SHOWN_MAX).map(({ name, why }) => `${name}: ${KEPT_WHY[why]}`),
+    ...(more > 0 ? [`and ${more} more`] : []),
+    ...(unsigned === undefined ? [] : [`exitnode lock sign ${unsigned.name}    (on a trusted device)`]),
+  ];
 }
 
 /** What the data plane could not send, a line for each reason that there was. */

@@ -1,9 +1,11 @@
 import { spawn } from "node:child_process";
+import { closeSync } from "node:fs";
 import { join } from "node:path";
 import { asFailure, Failure } from "../kit/failure.js";
 import { MINUTE, type Millis, SECOND } from "../kit/time.js";
 import { findUser, type User } from "../sys/users.js";
 import { AGENT_USER, installProgram } from "./agentfiles.js";
+import { AGENT_LOG, boundLog, LOG_LOOK_MS, openAgentLog } from "./agentlog.js";
 import type { Call, Outcome, Parts } from "./command.js";
 
 /**
@@ -26,6 +28,8 @@ export async function supervise({ parts, signal }: Call): Promise<Outcome> {
   const program = await installProgram(parts.paths);
   const pidFile = join(parts.paths.run, PID_FILE);
   await parts.files.write(pidFile, `${process.pid}\n`);
+  const over = new AbortController();
+  void keepLogShort(parts, AbortSignal.any([signal, over.signal]));
   let waitMs = RESTART_MIN_MS;
   while (!signal.aborted) {
     const startedAt = parts.clock.now();
@@ -37,8 +41,23 @@ export async function supervise({ parts, signal }: Call): Promise<Outcome> {
     await parts.clock.sleep(waitMs, signal).catch(() => undefined);
     waitMs = Math.min(waitMs * 2, RESTART_MAX_MS);
   }
+  over.abort();
   await parts.files.remove(pidFile);
   return { value: { stopped: true }, text: "" };
+}
+
+/** A log that cannot be looked at does not end the agent. */
+async function keepLogShort({ clock, paths, say }: Parts, signal: AbortSignal): Promise<void> {
+  try {
+    const log = openAgentLog(join(paths.var, AGENT_LOG));
+    while (!signal.aborted) {
+      boundLog(log);
+      await clock.sleep(LOG_LOOK_MS, signal).catch(() => undefined);
+    }
+    closeSync(log);
+  } catch (error) {
+    say(`the agent's log is not kept short: ${asFailure(error).message}`);
+  }
 }
 
 /** The agent's argv: its user, no group of root's, one capability, no way to gain another, and an end with ours. */

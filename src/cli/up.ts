@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
-import { closeSync, constants, fstatSync, ftruncateSync, openSync } from "node:fs";
+import { closeSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../kit/failure.js";
 import { type Millis, SECOND } from "../kit/time.js";
+import { lockHolder, tryLock } from "../sys/lock.js";
 import type { User } from "../sys/users.js";
 import { type AgentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import type { AgentStatus } from "../wire/agentsocket.js";
@@ -17,6 +18,7 @@ import {
   writeJoin,
   writeJoinKey,
 } from "./agentfiles.js";
+import { AGENT_LOG, openAgentLog } from "./agentlog.js";
 import type { Call, Outcome, Parts } from "./command.js";
 import { stopAgent } from "./down.js";
 import { requireRoot } from "./root.js";
@@ -30,12 +32,22 @@ const UP_TIMEOUT_MS: Millis = 30 * SECOND;
 /** For a device that works without the coordinator as well. */
 const REACH_TIMEOUT_MS: Millis = 3 * SECOND;
 const POLL_MS: Millis = 100;
-/** A log larger than this is begun anew at the next start; an agent in order writes some lines a day. */
-const LOG_BYTES_MAX = 1024 * 1024;
 
+/** One at a time: two would start two agents, and take back each other's join. */
 export async function up(call: Call): Promise<Outcome> {
-  const { options, parts, signal } = call;
   requireRoot("up");
+  const lock = `exitnode-up-${call.parts.paths.etc}`;
+  const unlock = await tryLock(lock);
+  if (unlock !== undefined) return bringUp(call).finally(unlock);
+  const holder = await lockHolder(lock);
+  const which = holder === undefined ? "" : ` (process ${holder})`;
+  throw new Failure("already-running", `another \`exitnode up\` is at work on this machine${which}`, {
+    advice: "wait for it to end, then: exitnode status",
+  });
+}
+
+async function bringUp(call: Call): Promise<Outcome> {
+  const { options, parts, signal } = call;
   const joinKey = text(options.join) ?? parts.env.EXITNODE_JOIN_KEY;
   const running = await tryAgentStatus(parts.paths);
   const known = await readAgentConfig(parts);
@@ -50,7 +62,11 @@ export async function up(call: Call): Promise<Outcome> {
     await writeJoinKey(parts, await ensureUser(parts), joinKey);
     if (running !== undefined) await stopAgent(parts);
     const { join: _, ...rest } = options;
-    return up({ ...call, options: rest, parts: { ...parts, env: { ...parts.env, EXITNODE_JOIN_KEY: undefined } } });
+    return bringUp({
+      ...call,
+      options: rest,
+      parts: { ...parts, env: { ...parts.env, EXITNODE_JOIN_KEY: undefined } },
+    });
   }
   if ((joinKey !== undefined || login) && known !== undefined) {
     throw new Failure("already-joined", `this machine is a device already: ${known.name}`, {
@@ -59,7 +75,7 @@ export async function up(call: Call): Promise<Outcome> {
   }
   if (known !== undefined && (await writeOffer(parts, known, offer)) && running !== undefined) {
     await stopAgent(parts);
-    return up(call);
+    return bringUp(call);
   }
   if (running !== undefined && running.waiting !== "key-expired")
     return { value: running, text: `${running.name} is up already` };
@@ -81,7 +97,7 @@ export async function up(call: Call): Promise<Outcome> {
   if (login && joining !== undefined) await signIn({ parts, signal }, joining.config, user);
   if (joining !== undefined) await writeJoin(parts, user, joinKey, joining.config);
   if (running !== undefined && known !== undefined) return renew({ parts, signal }, known, user);
-  const logPath = join(parts.paths.var, "agent.log");
+  const logPath = join(parts.paths.var, AGENT_LOG);
   if (runsSystemd()) await startUnit(parts, program);
   else startSupervisor(parts, logPath);
   const status = await settled(parts, signal);
@@ -166,10 +182,7 @@ async function polled(
 
 /** Detached: it outlives this command and the terminal. */
 function startSupervisor(parts: Parts, logPath: string): void {
-  // The folder is the agent's: root follows no link that is put there.
-  const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
-  const log = openSync(logPath, O_APPEND | O_CREAT | O_NOFOLLOW | O_WRONLY, 0o640);
-  if (fstatSync(log).size > LOG_BYTES_MAX) ftruncateSync(log);
+  const log = openAgentLog(logPath);
   const { EXITNODE_JOIN_KEY: _, ...env } = parts.env;
   try {
     const main = process.argv[1] ?? "";

@@ -52,6 +52,8 @@ export async function tryTunnel(world: World, exit: ProbedExit): Promise<string 
   try {
     const privateKey = world.random(KEY_BYTES);
     const map = await join({ ...world, signal: AbortSignal.any([world.signal, stop.signal]) }, exit, name, privateKey);
+    if (map.lock !== undefined && map.lock.records.length > 0)
+      return "the device lock keeps out the device that would try it, which nobody has signed";
     const peer = map.peers.find((one) => one.name === exit.name);
     const from = map.self.addresses.find((ip) => familyOf(ip) === 4);
     const to = peer?.addresses.find((ip) => familyOf(ip) === 4);

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import YAML from "yaml";
 import { Failure } from "../kit/failure.js";
+import { cidrLength, familyOf, tryCidr } from "../kit/ip.js";
 import { type AgentConfig, agentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import { parseWith } from "../wire/schema.js";
 import type { Call, Parts } from "./command.js";
@@ -19,7 +20,28 @@ export function offerFrom(options: Call["options"]): Offer | undefined {
     });
   }
   const networks = advertise === "none" ? [] : advertise.split(",").map((one) => one.trim());
+  for (const network of networks) refuseImpossible(network);
   return { networks, masquerade: snat !== false };
+}
+
+/** What is no network at all is refused with the rest of the configuration. */
+function refuseImpossible(text: string): void {
+  const network = tryCidr(text);
+  if (network === undefined) return;
+  if (cidrLength(network) === 0)
+    throw new Failure(
+      "usage",
+      `${text} is the whole Internet: exit nodes offer it, and a device the networks behind it`,
+      {
+        advice: "exitnode create             (an exit node)\nexitnode up --advertise 192.168.1.0/24",
+      },
+    );
+  if (familyOf(network) === 6)
+    throw new Failure(
+      "usage",
+      `${text} is IPv6, and only IPv4 networks can be offered: a machine that forwards IPv6 stops listening to its own router, and would lose its own way out`,
+      { advice: "exitnode up --advertise 192.168.1.0/24" },
+    );
 }
 
 export function withOffer(config: AgentConfig, offer: Offer | undefined): AgentConfig {

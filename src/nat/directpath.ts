@@ -1,18 +1,27 @@
+import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
 import { familyOf } from "../kit/ip.js";
 import { MINUTE, type Millis, SECOND } from "../kit/time.js";
 import type { Way } from "./pathchoice.js";
 import { MTU_AGAIN_MS, MtuSearch } from "./pathmtu.js";
 import type { Trial } from "./trials.js";
 
-/** A direct path in use: how long its last pong is believed, when it is pinged next, and how large its packets may be. */
+/**
+ * A direct path in use: how long a proof of it is believed, when it is pinged next, and how large its packets may be.
+ *
+ * A pong proves both ways. So do WireGuard's own datagrams that come in by the path: none is taken that the peer has not
+ * sent, and none is sent three minutes after the last handshake (paper §6.1), which takes both. Thus an agent may be
+ * away for as long as it likes where the kernel carries the session.
+ */
 
 export const HEARTBEAT_MS: Millis = 3 * SECOND;
 /** While a heartbeat is unanswered, the next comes sooner: one lost datagram is no dead path. */
 export const HEARTBEAT_AGAIN_MS: Millis = SECOND;
-/** After the last pong. Back on the relay within 7 s is what users are promised. */
+/** After the last proof. Back on the relay within 7 s is what users are promised. */
 export const TRUST_MS: Millis = 6.5 * SECOND;
 /** From here on traffic goes both ways: two heartbeats are unanswered. */
 export const SUSPECT_MS: Millis = 5 * SECOND;
+/** For so long after its loss a path that has only fallen silent is written to as well as the relay. */
+export const LINGER_MS: Millis = 30 * SECOND;
 /** How often the other endpoints are looked at for a better one. */
 export const UPGRADE_MS: Millis = MINUTE;
 /** The first second belongs to the choice among endpoints. */
@@ -21,12 +30,13 @@ const MEASURE_AFTER_MS: Millis = SECOND;
 export class DirectPath {
   readonly trial: Trial;
   readonly since: Millis;
-  /** The peer called: it has lost us, or moved. The next pong clears it. */
+  /** The peer called: it has lost us, or moved. What comes in says nothing of what goes out; the next pong clears it. */
   inDoubt = false;
   upgradeAt: Millis;
   mtu: number | undefined;
   #mtuSearch: MtuSearch | undefined;
   #mtuAt: Millis;
+  #carriedAt: Millis = -Infinity;
 
   constructor(trial: Trial, now: Millis) {
     this.trial = trial;
@@ -57,6 +67,18 @@ export class DirectPath {
     return !this.inDoubt && now < this.suspectAt;
   }
 
+  get givenUpAt(): Millis {
+    return this.#provenAt + TRUST_MS + LINGER_MS;
+  }
+
+  /** WireGuard has heard the peer from there, not before `since`; whether that is a proof of this path. */
+  carried(from: Endpoint, since: Millis): boolean {
+    const { endpoint, socket } = this.trial;
+    if (this.inDoubt || socket !== undefined || formatEndpoint(endpoint) !== formatEndpoint(from)) return false;
+    this.#carriedAt = Math.max(this.#carriedAt, since);
+    return true;
+  }
+
   /** When an active path wants something next. */
   deadline(wokenAt: Millis): Millis {
     const measuring = this.trial.socket === undefined ? (this.#mtuSearch?.deadline ?? this.#mtuAt) : Infinity;
@@ -82,6 +104,6 @@ export class DirectPath {
   }
 
   get #provenAt(): Millis {
-    return this.trial.pong?.at ?? this.since;
+    return Math.max(this.trial.pong?.at ?? this.since, this.#carriedAt);
   }
 }

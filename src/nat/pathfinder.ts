@@ -1,7 +1,8 @@
-import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
+import type { Endpoint } from "../kit/endpoint.js";
 import { type Cidr, familyOf } from "../kit/ip.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import { type CallMeMaybe, PING_BYTES, type Ping, type Pong, type Probe, TRANSACTION_BYTES } from "../wire/probe.js";
+import { Allowance } from "./allowance.js";
 import { usableCandidates } from "./candidates.js";
 import { DirectPath, UPGRADE_MS } from "./directpath.js";
 import { Guessing } from "./guessing.js";
@@ -14,9 +15,9 @@ import { Pings, sameWay, type Trial, Trials } from "./trials.js";
 /**
  * One peer's path. Traffic goes through the relay from the first moment; meanwhile both sides tell each other their
  * endpoints through the relay (call-me-maybe) and ping all of the other's at once, so that each opens its own NAT for
- * the other. A way is direct once a pong has come back on it, and stays so while its heartbeats are answered
- * (directpath.ts). When pongs stay away, traffic goes both ways at once, then by the relay, and the search begins
- * again. Where one NAT changes its port per destination, ports are guessed (guessing.ts).
+ * the other. A way is direct once a pong has come back on it, and stays so while its heartbeats are answered or
+ * WireGuard hears the peer there (directpath.ts). In silence, traffic goes both ways at once, then by the relay, and the
+ * search begins again. Where one NAT changes its port per destination, ports are guessed (guessing.ts).
  *
  * Everything comes in by a method, with the time; everything that should happen is returned, in order.
  */
@@ -56,6 +57,8 @@ export class Pathfinder {
   #hasRelay = false;
   #route: Route = { kind: "none" };
   #direct: DirectPath | undefined;
+  /** The direct path that fell silent: the peer's WireGuard may be there when its agent is not. */
+  #silent: DirectPath | undefined;
   /** When the path stopped being direct, and how many searches have ended since the beginning, here. */
   #since: Millis;
   #searches = 0;
@@ -68,7 +71,7 @@ export class Pathfinder {
   /** The peer sends to an address we have left, until it hears of it: a direct path of ours alone is half a path. */
   #callOwed = false;
   #calledAt: Millis = -Infinity;
-  #calls = { allowance: CALLS_BURST_MAX, at: -Infinity };
+  readonly #calls = new Allowance(CALLS_BURST_MAX, 1);
 
   /** `tunnels`: our own network's ranges, where no peer's endpoint may lie. */
   constructor(random: (length: number) => Uint8Array, tunnels: readonly Cidr[], now: Millis) {
@@ -156,13 +159,10 @@ export class Pathfinder {
     return this.tick(now);
   }
 
-  /** The system refused to send there: no need to wait for silence. */
-  unreachable(endpoint: Endpoint, now: Millis): PathEffect[] {
-    const current = this.#direct?.trial.endpoint;
-    if (current !== undefined && formatEndpoint(current) === formatEndpoint(endpoint)) {
-      this.#lose(now);
-      this.#searchAnew(now);
-    }
+  /** WireGuard has heard the peer from there, not before `since`. */
+  carried(from: Endpoint, since: Millis, now: Millis): PathEffect[] {
+    const way = this.#direct ?? this.#silent;
+    if (way?.carried(from, since) === true && way === this.#silent && way.isProven(now)) this.#settle(way);
     return this.tick(now);
   }
 
@@ -178,6 +178,7 @@ export class Pathfinder {
   tick(now: Millis): PathEffect[] {
     if (now >= this.#activeUntil) this.#activeUntil = -Infinity;
     if (this.#direct !== undefined && this.#isActive) this.#tend(this.#direct, now);
+    if (this.#silent !== undefined && now >= this.#silent.givenUpAt) this.#silent = undefined;
     const isDue = this.#isActive && now >= this.#retryAt;
     if (this.#direct === undefined && this.#search === undefined && isDue) this.#startSearch(now);
     this.#goOnSearching(now);
@@ -207,15 +208,17 @@ export class Pathfinder {
   }
 
   #routeAt(now: Millis): Route {
-    if (this.#direct === undefined) return this.#hasRelay ? { kind: "relay" } : { kind: "none" };
-    const { endpoint, socket } = this.#direct.trial;
-    return { kind: this.#direct.isProven(now) || !this.#hasRelay ? "direct" : "both", endpoint, socket };
+    const way = this.#direct ?? this.#silent;
+    if (way === undefined) return this.#hasRelay ? { kind: "relay" } : { kind: "none" };
+    const { endpoint, socket } = way.trial;
+    return { kind: way.isProven(now) || !this.#hasRelay ? "direct" : "both", endpoint, socket };
   }
 
   /** An active direct path: its end, heartbeats, something better, its MTU. */
   #tend(direct: DirectPath, now: Millis): void {
     if (now >= direct.lostAt(this.#wokenAt)) {
       this.#lose(now);
+      if (direct.trial.socket === undefined && !direct.inDoubt) this.#silent = direct;
       this.#searchAnew(now);
       return;
     }
@@ -230,11 +233,9 @@ export class Pathfinder {
   }
 
   #lose(now: Millis): void {
-    if (this.#direct !== undefined) {
-      this.#direct.trial.pong = undefined;
-      this.#since = now;
-    }
+    if (this.#direct !== undefined) this.#since = now;
     this.#direct = undefined;
+    this.#silent = undefined;
     this.#do(this.#guessing.end([]));
   }
 
@@ -289,13 +290,8 @@ export class Pathfinder {
     this.#pings.add(transaction, { to, socket, sentAt: now, measures });
     this.counts.pingsSent += 1;
     const padding = Math.max(0, measures - UDP_OVERHEAD_BYTES[familyOf(to.address)] - PING_BYTES);
-    this.#effects.push({
-      kind: "probe",
-      to,
-      socket,
-      probe: { kind: "ping", transaction, padding },
-      whole: measures > 0,
-    });
+    const probe: Ping = { kind: "ping", transaction, padding };
+    this.#effects.push({ kind: "probe", to, socket, probe, whole: measures > 0 });
   }
 
   #answer(ping: Ping, { from, socket }: Extract<Arrival, { kind: "direct" }>, now: Millis): void {
@@ -324,23 +320,27 @@ export class Pathfinder {
     }
     const way = { endpoint: from, roundTripMs: trial.pong.roundTripMs };
     if (current?.isProven(now) === true && !isBetter(way, current.way)) return;
-    this.#direct = new DirectPath(trial, now);
+    this.#settle(new DirectPath(trial, now));
+  }
+
+  #settle(way: DirectPath): void {
+    this.#direct = way;
+    this.#silent = undefined;
     [this.#searches, this.#retries] = [2, 0]; // from here on, silence says something
     this.#do(this.#guessing.end(this.#trials.sockets));
   }
 
   #called({ nat, endpoints }: CallMeMaybe, now: Millis): void {
-    const gained = Math.max(0, now - this.#calls.at) / SECOND;
-    this.#calls = { allowance: Math.min(CALLS_BURST_MAX, this.#calls.allowance + gained), at: now };
-    if (this.#calls.allowance < 1) {
+    if (!this.#calls.has(now)) {
       this.counts.callsIgnored += 1;
       return;
     }
-    this.#calls.allowance -= 1;
+    this.#calls.pay();
     if (nat !== this.#there.nat) this.#guessing.allow();
     this.#there = { nat, endpoints: usableCandidates(endpoints, this.#tunnels) };
     this.#trials.setCalled(this.#there.endpoints);
     this.#calledAt = now;
+    this.#silent = undefined; // its agent is there, and the relay reaches it
     if (this.#direct !== undefined) {
       this.#direct.inDoubt = true;
       this.#ping(this.#direct.trial, now);

@@ -1,8 +1,9 @@
 import { toBase64 } from "../kit/bytes.js";
 import { BOX_NONCE_BYTES } from "../kit/crypto.js";
 import { type Key, keyBytes } from "../kit/key.js";
-import { type Millis, SECOND } from "../kit/time.js";
+import type { Millis } from "../kit/time.js";
 import { decodeProbe, encodeProbe, type Probe, probeKey, probeNonce, probeSender } from "../wire/probe.js";
+import { Allowance } from "./allowance.js";
 
 /**
  * The gate for probes: seals ours to a peer, opens theirs, and drops the rest before anybody spends time on it. A
@@ -33,8 +34,8 @@ type Correspondent = {
   readonly peer: string;
   readonly key: Uint8Array;
   readonly nonces: Set<string>;
-  allowance: number;
-  refilledAt: Millis;
+  /** Only what was opened is paid for: a forger cannot use it up. */
+  readonly allowance: Allowance;
 };
 
 export class ProbeGate {
@@ -79,12 +80,12 @@ export class ProbeGate {
     if (sender === undefined) return this.#drop("malformed");
     const entry = this.#bySender.get(toBase64(sender) as Key);
     if (entry === undefined) return this.#drop("unknown");
-    if (!hasAllowance(entry, now)) return this.#drop("flooded");
+    if (!entry.allowance.has(now)) return this.#drop("flooded");
     const nonce = toBase64(probeNonce(datagram));
     if (entry.nonces.has(nonce)) return this.#drop("replayed");
     const probe = decodeProbe(datagram, entry.key);
     if (probe === undefined) return this.#drop("forged");
-    entry.allowance -= 1;
+    entry.allowance.pay();
     entry.nonces.add(nonce);
     const [oldest] = entry.nonces;
     if (oldest !== undefined && entry.nonces.size > NONCES_MAX) entry.nonces.delete(oldest);
@@ -96,19 +97,11 @@ export class ProbeGate {
     const key = probeKey(this.#own.privateKey, keyBytes(discoveryKey));
     return key === undefined
       ? undefined
-      : { peer, key, nonces: new Set(), allowance: PROBES_BURST_MAX, refilledAt: -Infinity };
+      : { peer, key, nonces: new Set(), allowance: new Allowance(PROBES_BURST_MAX, PROBES_PER_SECOND_MAX) };
   }
 
   #drop(reason: Exclude<keyof GateCounts, "accepted">): undefined {
     this.counts[reason] += 1;
     return undefined;
   }
-}
-
-/** A token bucket. Only what was opened is paid for: a forger cannot use up a peer's allowance. */
-function hasAllowance(entry: Correspondent, now: Millis): boolean {
-  const gained = (Math.max(0, now - entry.refilledAt) / SECOND) * PROBES_PER_SECOND_MAX;
-  entry.allowance = Math.min(PROBES_BURST_MAX, entry.allowance + gained);
-  entry.refilledAt = now;
-  return entry.allowance >= 1;
 }

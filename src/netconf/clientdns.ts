@@ -1,4 +1,5 @@
 import { familyOf, type Ip } from "../kit/ip.js";
+import type { NftTable } from "./nfttable.js";
 
 /** Where a machine's look-ups are answered: the agent's own resolver, on loopback. */
 export type LocalResolver = {
@@ -20,33 +21,18 @@ export type DnsRedirect = {
 
 export const DNS_TABLE = "exitnode_client";
 
-/** Stands in the table as its comment: an equal mark is an equal table. Raise the number with the rules' text. */
-export function dnsMark({ device, uid, everything, resolver }: DnsRedirect): string {
-  const whose = everything ? "all" : resolver.asked.join(",");
-  return `rules 3: dns of ${whose} to port ${resolver.port}, beside ${device} only user ${uid}`;
-}
-
-/** The whole table, replaced at once (the first two lines make sure there is one to delete). */
-export function renderDnsRedirect(want: DnsRedirect): string {
-  const lines = (rules: readonly string[]): string => rules.map((rule) => `    ${rule}\n`).join("");
-  return `table inet ${DNS_TABLE}
-delete table inet ${DNS_TABLE}
-table inet ${DNS_TABLE} {
-  comment "${dnsMark(want)}"
-  chain dns_redirect {
-    type nat hook output priority -100; policy accept;
-${lines(redirectRules(want))}  }
-  chain dns_hold {
-    type filter hook postrouting priority 0; policy accept;
-${lines(holdRules(want))}  }
-}
-`;
-}
-
-export const dnsRuleCount = (want: DnsRedirect): number => redirectRules(want).length + holdRules(want).length;
+export const dnsTable = (want: DnsRedirect): NftTable => ({
+  name: DNS_TABLE,
+  chains: [
+    { name: "dns_redirect", hook: "nat hook output priority -100", rules: redirectRules(want) },
+    { name: "dns_hold", hook: "filter hook postrouting priority 0", rules: holdRules(want) },
+  ],
+});
 
 /** Protocols by number: names are looked up in /etc/protocols, which a small system does not have. */
 const DNS = "meta l4proto { 6, 17 } th dport 53";
+/** Names asked of everybody near: NetBIOS (RFC 1002 §4.2), multicast DNS (RFC 6762), LLMNR (RFC 4795). */
+const NEIGHBOURS = "meta l4proto { 6, 17 } th dport { 137, 5353, 5355 }";
 
 function redirectRules({ uid, everything, resolver }: DnsRedirect): string[] {
   const redirect = `${DNS} redirect to :${resolver.port}`;
@@ -66,14 +52,8 @@ function holdRules({ device, uid, everything }: DnsRedirect): string[] {
   return [
     `oifname { "lo", "${device}" } accept`,
     `meta skuid ${uid} accept`,
-    "meta l4proto { 6, 17 } ct original proto-dst 53 drop",
+    "ct direction original meta l4proto { 6, 17 } ct original proto-dst 53 drop",
     `${DNS} drop`,
+    `${NEIGHBOURS} drop`,
   ];
-}
-
-/** The mark and the number of rules in what \`nft list table\` prints. */
-export function readDnsTable(listing: string): { mark: string; rules: number } {
-  const lines = listing.split("\n").map((line) => line.trim());
-  const rules = lines.filter((line) => line !== "" && !/^(table |chain |type |comment |\})/.test(line));
-  return { mark: /^\s*comment "([^"]*)"$/m.exec(listing)?.[1] ?? "", rules: rules.length };
 }

@@ -1,6 +1,7 @@
 import { toHex, utf8 } from "../kit/bytes.js";
 import { type Cidr, familyOf } from "../kit/ip.js";
 import { sha256 } from "../kit/sha256.js";
+import { INBOUND_MARK } from "./inbound.js";
 
 /**
  * What a device lets in from the tunnel, as one nftables table.
@@ -39,6 +40,7 @@ export function renderFilter(filter: Filter): string {
       if (rule.routed === undefined) lines.own.push(line);
       lines.routed.push(line);
     }
+  // What is answered beside the tunnel is still bound for it at this hook, which sees the way it had before its mark.
   return `${REMOVE_FILTER}table inet ${FILTER_TABLE} {
   comment "${filterMark(filter)}"
 ${[...sets].map(([elements, name]) => setText(name, elements)).join("")}  chain own {
@@ -53,6 +55,7 @@ ${indented([ERRORS, ...lines.routed, "drop"])}  }
   }
   chain output {
     type filter hook output priority filter; policy accept;
+    ct mark ${INBOUND_MARK} accept
     oifname "${device}" ct direction reply jump own
   }
   chain forward {
@@ -72,7 +75,7 @@ export const isFilter = (listing: string, filter: Filter): boolean =>
 
 /** Stands in the table as its comment: an equal mark is an equal table. Raise the number with the rules' text. */
 const filterMark = (filter: Filter): string =>
-  `rules 1: ${toHex(sha256(utf8(JSON.stringify([filter.device, filter.rules])))).slice(0, 32)}`;
+  `rules 2: ${toHex(sha256(utf8(JSON.stringify([filter.device, filter.rules])))).slice(0, 32)}`;
 
 /** Of flows there are: without "packet too big" they would hang, and they carry nothing else. */
 const ERRORS = "meta l4proto { 1, 58 } ct state related accept";

@@ -1,19 +1,23 @@
 import { type Cidr, type Family, familyOf, type Ip, parseCidr } from "../kit/ip.js";
-import { DNS_TABLE, type DnsRedirect, dnsMark, dnsRuleCount, renderDnsRedirect } from "./clientdns.js";
+import { DNS_TABLE, dnsTable } from "./clientdns.js";
 import { routingRules, ruleArguments, type WantRules } from "./hostrules.js";
+import { INBOUND_TABLE, inboundTable } from "./inbound.js";
+import { isTable, type NftTable, type ObservedTable, renderTable } from "./nfttable.js";
 
 /**
  * What a device's network should be, and the commands that lead there from what it is.
  *
  * Mesh ranges always go into the device; everything does while an exit is used, except what must not: the tunnel's
  * own datagrams (by mark), the agent's other sockets (by user), networks that stay direct. All of it lives in a
- * routing table and a block of rule preferences of ours, and one nftables table: undone, nothing is left.
+ * routing table and a block of rule preferences of ours, and two nftables tables: undone, nothing is left.
  */
 export type HostNet = WantRules & {
   readonly device: string;
   readonly mtu: number;
   /** Into the device; 0.0.0.0/0 and ::/0 are added while `everything`, so that no family leaks past an exit. */
   readonly routes: readonly Cidr[];
+  /** The networks this machine is in, whose conversations with it go on beside an exit. */
+  readonly near?: readonly Cidr[];
 };
 
 /** Our routing table; far from 52 (tailscale), 7120 (netbird) and 51820 (wg-quick). */
@@ -34,8 +38,11 @@ export type ObservedHostNet = {
     readonly [family in Family]: readonly { readonly to: string; readonly dev: string | undefined }[];
   };
   readonly ip6: boolean;
-  /** The mark in our nftables table and its number of rules; undefined without a table. */
-  readonly dns: { readonly mark: string; readonly rules: number } | undefined;
+  /** Of containers and virtual machines on this machine: nobody else is there, and no exit leads to them. */
+  readonly own: readonly Cidr[];
+  /** Our nftables tables; undefined for one that is not there. */
+  readonly dns: ObservedTable | undefined;
+  readonly inbound: ObservedTable | undefined;
   /** net.ipv4.conf.NAME.rp_filter */
   readonly rpFilter: { readonly [name: string]: number };
   readonly previous: Previous;
@@ -55,7 +62,7 @@ export function planHostNet(want: HostNet | undefined, observed: ObservedHostNet
   if (want === undefined)
     return [
       ...families.flatMap((family) => planRules([], observed, family)),
-      ...planDns(undefined, observed),
+      ...planTables(undefined, observed),
       ...families.flatMap((family) => planRoutes([], observed, family)),
       ...planAddresses([], observed),
       ...(observed.link?.up
@@ -68,8 +75,8 @@ export function planHostNet(want: HostNet | undefined, observed: ObservedHostNet
     ...planAddresses(want.addresses.filter((ip) => observed.ip6 || familyOf(ip) === 4).map(withLength), observed),
     ...planRpFilter(want, observed),
     ...families.flatMap((family) => planRoutes(wantedRoutes(want, family), observed, family)),
-    ...planDns(wantedDns(want), observed),
-    ...families.flatMap((family) => planRules(routingRules(want, family).map(ruleArguments), observed, family)),
+    ...planTables(want, observed),
+    ...families.flatMap((family) => planRules(wantedRules(want, observed, family), observed, family)),
   ];
 }
 
@@ -119,6 +126,11 @@ function planRoutes(wanted: readonly Cidr[], observed: ObservedHostNet, family: 
   ];
 }
 
+function wantedRules(want: HostNet, { own }: ObservedHostNet, family: Family): string[] {
+  const direct = [...new Set([...(want.direct ?? []), ...own])];
+  return routingRules({ ...want, direct }, family).map(ruleArguments);
+}
+
 function planRules(wanted: readonly string[], observed: ObservedHostNet, family: Family): Step[] {
   const has = observed.rules[family];
   const ip = ["ip", `-${family}`, "rule"];
@@ -135,18 +147,29 @@ function planRules(wanted: readonly string[], observed: ObservedHostNet, family:
   ];
 }
 
-function wantedDns(want: HostNet): DnsRedirect | undefined {
-  const { device, uid, everything, resolver } = want;
-  // Its own look-ups could not be told from the others'.
-  if (resolver === undefined || uid === undefined) return undefined;
-  return everything || resolver.asked.length > 0 ? { device, uid, everything, resolver } : undefined;
+function planTables(want: HostNet | undefined, { dns, inbound }: ObservedHostNet): Step[] {
+  return [
+    ...planTable(DNS_TABLE, "look-ups are answered by the agent", wantedDns(want), dns),
+    ...planTable(INBOUND_TABLE, "what others begin is answered the way it came", wantedInbound(want), inbound),
+  ];
 }
 
-function planDns(want: DnsRedirect | undefined, { dns }: ObservedHostNet): Step[] {
+function wantedDns(want: HostNet | undefined): NftTable | undefined {
+  // Its own look-ups could not be told from the others'.
+  if (want?.resolver === undefined || want.uid === undefined) return undefined;
+  const { device, uid, everything, resolver } = want;
+  return everything || resolver.asked.length > 0 ? dnsTable({ device, uid, everything, resolver }) : undefined;
+}
+
+function wantedInbound(want: HostNet | undefined): NftTable | undefined {
+  if (want?.near === undefined || !want.everything || want.fwmark === 0) return undefined;
+  return inboundTable({ device: want.device, fwmark: want.fwmark, near: want.near });
+}
+
+function planTable(name: string, why: string, want: NftTable | undefined, observed: ObservedTable | undefined): Step[] {
   if (want === undefined)
-    return dns === undefined ? [] : [step("no look-up is for us", "nft", "delete", "table", "inet", DNS_TABLE)];
-  if (dns?.mark === dnsMark(want) && dns.rules === dnsRuleCount(want)) return [];
-  return [{ argv: ["nft", "-f", "-"], input: renderDnsRedirect(want), why: "look-ups are answered by the agent" }];
+    return observed === undefined ? [] : [step("not needed any more", "nft", "delete", "table", "inet", name)];
+  return isTable(want, observed) ? [] : [{ argv: ["nft", "-f", "-"], input: renderTable(want), why }];
 }
 
 /** A device's filter is the greater of its own and `all`: answers from an exit come in where they would not go out. */

@@ -1,12 +1,17 @@
 import * as z from "zod";
-import { type Family, tryCidr } from "../kit/ip.js";
+import { type Cidr, type Family, tryCidr } from "../kit/ip.js";
 import { tryJson } from "../kit/json.js";
-import { DNS_TABLE, readDnsTable } from "./clientdns.js";
+import { DNS_TABLE } from "./clientdns.js";
 import { type ObservedHostNet, type Previous, ROUTING_TABLE } from "./hostnet.js";
 import { PREFERENCES, TCP, UDP } from "./hostrules.js";
+import { INBOUND_TABLE } from "./inbound.js";
+import { type ObservedTable, readTable } from "./nfttable.js";
 
 /** The commands whose output says what the network of a machine is, and the reading of it. */
-const OBSERVATIONS = ["addresses", "rules4", "rules6", "routes4", "routes6", "dns", "rpFilter", "ip6Off"] as const;
+const OBSERVATIONS = [
+  ...(["addresses", "rules4", "rules6", "routes4", "routes6"] as const),
+  ...(["bridges", "ways4", "ways6", "dns", "inbound", "rpFilter", "ip6Off"] as const),
+];
 export type Observation = (typeof OBSERVATIONS)[number];
 export type Output = { readonly exitCode: number; readonly stdout: string };
 
@@ -19,7 +24,11 @@ export function observeHostNet(device: string): { readonly name: Observation; re
     rules6: ["ip", "-6", "-j", "rule", "show"],
     routes4: ["ip", "-4", "-j", ...routes],
     routes6: ["ip", "-6", "-j", ...routes],
+    bridges: ["ip", "-j", "address", "show", "type", "bridge"],
+    ways4: ["ip", "-4", "-j", "route", "show", "default"],
+    ways6: ["ip", "-6", "-j", "route", "show", "default"],
     dns: ["nft", "list", "table", "inet", DNS_TABLE],
+    inbound: ["nft", "list", "table", "inet", INBOUND_TABLE],
     rpFilter: ["grep", "-rs", ".", "/proc/sys/net/ipv4/conf", "--include=rp_filter"],
     ip6Off: ["cat", `/proc/sys/net/ipv6/conf/${device}/disable_ipv6`],
   };
@@ -46,6 +55,7 @@ const RULES = z.array(
 const ROUTES = z.array(z.object({ dst: z.string(), dev: z.string().optional() }));
 const LINKS = z.array(
   z.object({
+    ifname: z.string().optional(),
     flags: z.array(z.string()),
     mtu: z.number(),
     addr_info: z.array(z.object({ local: z.string(), prefixlen: z.number(), scope: z.string() })).default([]),
@@ -69,7 +79,9 @@ export function readHostNet(
     routes: { 4: readRoutes(outputs.routes4, 4), 6: readRoutes(outputs.routes6, 6) },
     // Without a device there is nothing to say its IPv6 is off; without the protocol even the rules fail.
     ip6: outputs.rules6.exitCode === 0 && outputs.ip6Off.stdout.trim() !== "1",
-    dns: outputs.dns.exitCode === 0 ? readDnsTable(outputs.dns.stdout) : undefined,
+    own: ownNetworks(outputs),
+    dns: tableIn(outputs.dns),
+    inbound: tableIn(outputs.inbound),
     rpFilter: Object.fromEntries(
       [...outputs.rpFilter.stdout.matchAll(/^.*\/conf\/([^/]+)\/rp_filter:(\d+)$/gm)].map(([, name = "", value]) => [
         name,
@@ -79,6 +91,18 @@ export function readHostNet(
     previous,
   };
 }
+
+/** A bridge that a default route leaves by has a network of somebody else's on it. */
+function ownNetworks({ bridges, ways4, ways6 }: { readonly [name in Observation]: Output }): Cidr[] {
+  const outward = new Set([ways4, ways6].flatMap((output) => parsed(ROUTES, output).map(({ dev }) => dev)));
+  return parsed(LINKS, bridges)
+    .filter(({ ifname }) => !outward.has(ifname))
+    .flatMap(({ addr_info }) => addr_info.filter(({ scope }) => scope === "global"))
+    .flatMap(({ local, prefixlen }) => tryCidr(`${local}/${prefixlen}`) ?? []);
+}
+
+const tableIn = ({ exitCode, stdout }: Output): ObservedTable | undefined =>
+  exitCode === 0 ? readTable(stdout) : undefined;
 
 function readRules(output: Output): string[] {
   return parsed(RULES, output)

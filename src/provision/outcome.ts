@@ -15,6 +15,8 @@ export type ExitNodeFacts = {
   readonly publicAddress?: string;
   readonly tunnelAddresses?: readonly string[];
   readonly agentVersion?: string;
+  /** The network has a device lock, and no trusted device has signed this one's lock key, of which this is a part. */
+  readonly unsigned?: string;
   readonly egress?: { readonly ipv4?: string; readonly ipv6?: string };
 };
 
@@ -42,6 +44,9 @@ export function exitNodeFacts(view: View): ExitNodeFacts {
     ...(inside?.agent === undefined
       ? {}
       : { tunnelAddresses: inside.agent.addresses, agentVersion: inside.agent.version }),
+    ...(inside?.agent?.waiting !== "lock" || inside.agent.lock === undefined
+      ? {}
+      : { unsigned: inside.agent.lock.fingerprint }),
     ...(inside === undefined
       ? {}
       : { egress: { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) } }),

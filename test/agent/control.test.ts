@@ -116,16 +116,16 @@ test("a report made before the welcome arrives is not lost", LIMIT, async () => 
   await watcher.until(({ map }) => map?.peers.find(({ name }) => name === "early")?.endpoints[0] === "198.51.100.77:7");
 });
 
-test("waiting doubles from half a second to half a minute, and chance takes at most half of it away", () => {
+test("waiting doubles from half a second to a quarter of a minute, and chance takes at most half of it away", () => {
   const least = (): Uint8Array => Uint8Array.of(0, 0);
   const most = (): Uint8Array => Uint8Array.of(255, 255);
   assert.deepEqual(
     [0, 1, 2, 5, 6, 60].map((round) => backoffMs(round, most)),
-    [500, 1_000, 2_000, 16_000, 30_000, 30_000],
+    [500, 1_000, 2_000, 15_000, 15_000, 15_000],
   );
   assert.deepEqual(
     [0, 1, 60].map((round) => backoffMs(round, least)),
-    [250, 500, 15_000],
+    [250, 500, 7_500],
   );
 });
 

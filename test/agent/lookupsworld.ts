@@ -20,7 +20,6 @@ import { removeNamespace } from "../engine/removenamespace.js";
 export const CAFE = "192.0.2.66";
 export const EXIT = "192.0.2.99";
 export const OWN_RESOLVER = "203.0.113.53";
-const PLACES = { host: "exn-n-host", cafe: "exn-n-cafe", exit: "exn-n-exit" } as const;
 const UID = 12_347;
 const DEVICE = "exn0";
 const PROGRAM = fileURLToPath(new URL("./lookupsagent.js", import.meta.url));
@@ -42,17 +41,27 @@ export const MAP = {
   names: { domain: "home.example", records: [{ name: "nas", addresses: ["192.168.1.9"] }], split: [], resolvers: [] },
 };
 
+type Script = { next(): Promise<string>; go(): void; end(): void };
+
 export class LookupsWorld {
   readonly folder = mkdtempSync(join(tmpdir(), "exn-n-"));
+  readonly places: { readonly host: string; readonly cafe: string; readonly exit: string };
+  /** Before a command on the host. */
+  enter: readonly string[];
   readonly #capture: { readonly child: ChildProcess; readonly lines: string[] }[] = [];
+
+  constructor(prefix = "exn-n-") {
+    this.places = { host: `${prefix}host`, cafe: `${prefix}cafe`, exit: `${prefix}exit` };
+    this.enter = ["ip", "netns", "exec", this.places.host];
+  }
 
   async raise(): Promise<void> {
     await this.#remove();
-    for (const place of Object.values(PLACES)) {
+    for (const place of Object.values(this.places)) {
       await mustRun(localExec, ["ip", "netns", "add", place]);
       await mustRun(localExec, ["ip", "netns", "exec", place, "ip", "link", "set", "lo", "up"]);
     }
-    const { host, cafe, exit } = PLACES;
+    const { host, cafe, exit } = this.places;
     await this.must(host, `ip link add eth0 type veth peer name lan netns ${cafe}`);
     await this.must(host, `ip link add ${DEVICE} type veth peer name tunnel netns ${exit}`);
     await this.must(host, "ip address add 192.168.7.2/24 dev eth0");
@@ -78,13 +87,13 @@ export class LookupsWorld {
   }
 
   inHost(line: string): Promise<string> {
-    return this.must(PLACES.host, line);
+    return this.must(this.places.host, line);
   }
 
   /** What the host's /etc/resolv.conf says: `ip netns exec` puts it there. */
   resolvConf(text: string): void {
-    mkdirSync(`/etc/netns/${PLACES.host}`, { recursive: true });
-    writeFileSync(`/etc/netns/${PLACES.host}/resolv.conf`, text);
+    mkdirSync(`/etc/netns/${this.places.host}`, { recursive: true });
+    writeFileSync(`/etc/netns/${this.places.host}/resolv.conf`, text);
   }
 
   agent(map: unknown = MAP): LookupsAgent {
@@ -94,13 +103,13 @@ export class LookupsWorld {
     const caps = ["--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"];
     const user = ["setpriv", `--reuid=${UID}`, `--regid=${UID}`, "--clear-groups", ...caps, "--no-new-privs"];
     const program = [process.execPath, PROGRAM, this.folder, JSON.stringify(map)];
-    return new LookupsAgent(["ip", "netns", "exec", PLACES.host, ...user, ...program]);
+    return new LookupsAgent([...this.enter, ...user, ...program]);
   }
 
   /** An address by getaddrinfo, as a program on the host gets it: the code of the failure when there is none. */
   async lookUp(name: string): Promise<string> {
     const script = `require("node:dns").lookup(${JSON.stringify(name)},{family:4},(e,a)=>console.log(e?e.code:a))`;
-    const ran = await localExec.run(["ip", "netns", "exec", PLACES.host, process.execPath, "-e", script]);
+    const ran = await localExec.run([...this.enter, process.execPath, "-e", script]);
     return ran.stdout.trim();
   }
 
@@ -108,26 +117,13 @@ export class LookupsWorld {
   async ask(server: string, call: string): Promise<string> {
     const script = `const r=new (require("node:dns").Resolver)({timeout:1500,tries:1});r.setServers([${JSON.stringify(server)}]);
 r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
-    const ran = await localExec.run(["ip", "netns", "exec", PLACES.host, process.execPath, "-e", script]);
+    const ran = await localExec.run([...this.enter, process.execPath, "-e", script]);
     return ran.stdout.trim();
   }
 
   /** Records the look-ups on the café's link until the returned function is called; it gives them back. */
   async listen(): Promise<() => Promise<string[]>> {
-    const argv = [
-      "netns",
-      "exec",
-      PLACES.cafe,
-      "tcpdump",
-      "-n",
-      "-l",
-      "--immediate-mode",
-      "-i",
-      "lan",
-      "dst",
-      "port",
-      "53",
-    ];
+    const argv = ["netns", "exec", this.places.cafe, "tcpdump", "-n", "-l", "--immediate-mode", "-i", "lan", QUERIES];
     const child = spawn("ip", argv, { stdio: ["ignore", "pipe", "pipe"] });
     const lines: string[] = [];
     this.#capture.push({ child, lines });
@@ -135,9 +131,7 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
     for await (const line of createInterface({ input: child.stderr })) if (/listening on/.test(line)) break;
     return async () => {
       // What was sent before this is captured before it.
-      await localExec.run(
-        ["ip", "netns", "exec", PLACES.host, "setpriv", `--reuid=${UID}`, "--clear-groups"].concat(MARK),
-      );
+      await localExec.run([...this.enter, "setpriv", `--reuid=${UID}`, "--clear-groups", ...MARK]);
       while (!lines.some((line) => line.includes("mark.test"))) await once(child.stdout, "data");
       child.kill();
       return lines.filter((line) => !line.includes("mark.test"));
@@ -152,22 +146,33 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
       this.folder,
       JSON.stringify({ dns, uid: UID, addresses: MAP.self.addresses }),
     ];
-    return JSON.parse(await mustRun(localExec, ["ip", "netns", "exec", PLACES.host, ...argv]));
+    return JSON.parse(await mustRun(localExec, [...this.enter, ...argv]));
   }
 
   /** A program on the host that says a line now and then, and hears a word. */
-  spawnInHost(script: string): { next(): Promise<string>; go(): void } {
-    const child = spawn("ip", ["netns", "exec", PLACES.host, process.execPath, "-e", script], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
+  spawnInHost(script: string): Script {
+    return this.#spawn(this.enter, script);
+  }
+
+  spawnIn(place: string, script: string): Script {
+    return this.#spawn(["ip", "netns", "exec", place], script);
+  }
+
+  #spawn(enter: readonly string[], script: string): Script {
+    const [file = "", ...args] = [...enter, process.execPath, "-e", script];
+    const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    return { next: async () => String((await lines.next()).value), go: () => void child.stdin.write("go\n") };
+    return {
+      next: async () => String((await lines.next()).value),
+      go: () => void child.stdin.write("go\n"),
+      end: () => void child.stdin.end(),
+    };
   }
 
   /** As the supervisor does, as root: whatever an agent left. */
   async clean(): Promise<void> {
     const script = `import(${JSON.stringify(CLEAN)}).then(({ clean }) => clean(${JSON.stringify(this.folder)}))`;
-    await mustRun(localExec, ["ip", "netns", "exec", PLACES.host, process.execPath, "-e", script]);
+    await mustRun(localExec, [...this.enter, process.execPath, "-e", script]);
   }
 
   async close(): Promise<void> {
@@ -177,13 +182,15 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
   }
 
   async #remove(): Promise<void> {
-    for (const place of Object.values(PLACES)) {
+    for (const place of Object.values(this.places)) {
       removeNamespace(place);
       rmSync(`/etc/netns/${place}`, { recursive: true, force: true });
     }
   }
 }
 
+/** By DNS, DNS over TLS, multicast DNS, LLMNR and NetBIOS; not what the café itself answers. */
+const QUERIES = "dst port 53 or dst port 853 or dst port 5353 or dst port 5355 or dst port 137";
 const LEAK = fileURLToPath(new URL("./lookupsleak.js", import.meta.url));
 const CLEAN = fileURLToPath(new URL("./lookupsclean.js", import.meta.url));
 /** A question that leaves by the café's link, as the agent's own may. */

@@ -23,6 +23,8 @@ type Member = {
   readonly machineKey: Key;
   readonly number: number;
   report: DeviceReport;
+  /** When it is to have another WireGuard key. */
+  rotateAtMs?: number;
   say: ((message: ToDevice) => void) | undefined;
 };
 
@@ -39,6 +41,12 @@ export class ModelNetwork {
   constructor(relays: readonly MapRelay[], signer: Uint8Array) {
     this.#relays = relays;
     this.#signer = signer;
+  }
+
+  /** Wants another WireGuard key of the device, now. */
+  rotate(name: string): void {
+    for (const member of this.#members.values()) if (member.name === name) member.rotateAtMs = Date.now();
+    this.#push();
   }
 
   serve(socket: BinarySocket): void {
@@ -105,7 +113,10 @@ export class ModelNetwork {
         type: "map",
         map: {
           seq: this.#seq,
-          self: { id: member.id, name: member.name, role: roleOf(member), addresses: [addressOf(member)] },
+          self: {
+            ...{ id: member.id, name: member.name, role: roleOf(member), addresses: [addressOf(member)] },
+            ...(member.rotateAtMs === undefined ? {} : { rotateAtMs: member.rotateAtMs }),
+          },
           ranges: [parseCidr("100.64.0.0/24")],
           mtu: 1280,
           peers: [...this.#members.values()].filter((one) => one !== member).map(peerOf),
@@ -116,7 +127,8 @@ export class ModelNetwork {
 }
 
 const utf8Prologue = new TextEncoder().encode(CONTROL_PROLOGUE);
-const roleOf = ({ name }: Member) => (name === "home" ? ("exit-node" as const) : ("device" as const));
+const EXITS = ["home", "cabin"];
+const roleOf = ({ name }: Member) => (EXITS.includes(name) ? ("exit-node" as const) : ("device" as const));
 const addressOf = ({ number }: Member) => parseIp(`100.64.0.${number}`);
 
 function peerOf(member: Member): MapPeer {

@@ -179,32 +179,36 @@ test("what has another number or another question is no reply", async () => {
   }
 });
 
-test("a silent resolver is passed by, and the one that answered is asked first from then on", async () => {
+test("a silent resolver is passed by, and the one that answered is asked first from then on, whoever knows a domain", async () => {
   const servers = new ModelServers();
   const [silent = "", good = ""] = ["203.0.113.1", "203.0.113.2"].map(parseIp);
-  servers.reply = (server, query) => (server === good ? answered(query) : undefined);
+  servers.reply = (server, query) => (server === silent ? undefined : answered(query));
   const resolver = resolverOf(servers, { servers: [silent, good].map(parseIp), way: "direct", choice: undefined });
   await resolver.answer(queryFor("one.example.com"), "udp");
+  await resolver.answer(queryFor("git.corp.example"), "udp");
   await resolver.answer(queryFor("two.example.com"), "udp");
   assert.deepEqual(
     servers.asked.map(({ server }) => server),
-    [silent, good, good],
+    [silent, good, "10.0.0.53", good],
   );
   assert.equal(servers.asked[0]?.options.from, undefined);
 });
 
-test("through the tunnel nothing is asked of a resolver whose family this device has no address of", async () => {
+test("through the tunnel nothing is asked of a resolver whose family this device has no address of, and others as often", async () => {
   const servers = new ModelServers();
   const resolver = new Resolver({ service: servers, random: systemRandom });
-  const upstreams: Upstreams = { servers: [parseIp("2001:db8::53")], way: "tunnel", choice: "mine-via-exit" };
-  resolver.follow({
-    table: tableOf(map, ["https://coordinator.example:8443"], [parseIp("192.168.7.1")]),
-    upstreams,
-    addresses: [parseIp("100.64.0.7")],
-  });
+  const follow = (...addresses: string[]): void => {
+    const upstreams: Upstreams = { servers: addresses.map(parseIp), way: "tunnel", choice: "mine-via-exit" };
+    const table = tableOf(map, ["https://coordinator.example:8443"], [parseIp("192.168.7.1")]);
+    resolver.follow({ table, upstreams, addresses: [parseIp("100.64.0.7")] });
+  };
+  follow("2001:db8::53");
   const reply = await resolver.answer(queryFor("example.com"), "udp");
   assert.equal((reply?.[3] ?? 0) & 15, RCODE.serverFailure);
   assert.deepEqual(servers.asked, []);
+  follow("2001:db8::53", "2001:db8::54", "203.0.113.9");
+  await resolver.answer(queryFor("example.com"), "udp");
+  assert.equal(servers.asked.length, 4);
 });
 
 test(`more than ${OUTSTANDING_MAX} questions at once are refused rather than kept, and answered again afterwards`, async () => {

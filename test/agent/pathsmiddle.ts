@@ -1,3 +1,4 @@
+import { createInterface } from "node:readline";
 import { ed25519PublicKeyOf, keyPairOf } from "../../src/kit/crypto.js";
 import { parseIp } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
@@ -16,7 +17,10 @@ import type { MapRelay } from "../../src/wire/map.js";
 import { BINDING_HEADER, RELAY_PATH, RELAY_PROTOCOL } from "../../src/wire/relay.js";
 import { ModelNetwork } from "./modelnetwork.js";
 
-/** The middle of the Internet, in a place of its own: node pathsmiddle.js ADDRESS…; a relay at each, all else at the first. */
+/**
+ * The middle of the Internet, in a place of its own: node pathsmiddle.js ADDRESS…; a relay at each, all else at the
+ * first. A line on stdin names a device that is to have another WireGuard key.
+ */
 
 const noFiles: Files = {
   read: async () => undefined,
@@ -71,4 +75,5 @@ await serveHttps({
     accept: (socket) => network.serve(socket),
   },
 });
+createInterface({ input: process.stdin }).on("line", (name) => network.rotate(name));
 process.stdout.write(`${network.publicKey}\n`);

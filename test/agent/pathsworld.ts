@@ -10,14 +10,16 @@ import { type AgentStatus, agentAnswer, agentStatus } from "../../src/wire/agent
 import { must, type Place, placeOf, removePlaces, startWireguardGo, stop } from "../engine/places.js";
 
 /**
- * Two homes, each behind a router that translates addresses, and the Internet between them with two relays and a
- * coordinator: real agents with real engines in namespaces.
+ * Homes, each behind a router that translates addresses, and the Internet between them with two relays and a
+ * coordinator: real agents with real engines in namespaces. Two homes, or as many as are asked for.
  *
  *   PREFIXa — PREFIXra ──┐
  *                        PREFIXn  203.0.113.1 and .2
  *   PREFIXb — PREFIXrb ──┘
  */
 export type Nat = "easy" | "hard" | "none";
+const SIDES = ["a", "b", "c", "d"] as const;
+export type Side = (typeof SIDES)[number];
 export const MIDDLES = ["203.0.113.1", "203.0.113.2"] as const;
 
 /** As on a person's machine: the agent's user, whose sockets the tunnel's routes leave alone, and one capability. */
@@ -29,11 +31,13 @@ const AS_USER = [
 
 export class PathsWorld {
   readonly middle: Place;
-  readonly sides: Record<"a" | "b", { readonly home: Place; readonly router: Place }>;
+  readonly sides: Record<Side, { readonly home: Place; readonly router: Place }>;
+  readonly #count: number;
   readonly #prefix: string;
   readonly #wan: string;
   readonly #kernel: "stand-in" | "own";
   readonly #children: ChildProcess[] = [];
+  #coordinator: ChildProcess | undefined;
   #coordinatorKey = "";
   #folder = "";
   /** An agent that is started again finds what it left. */
@@ -41,15 +45,16 @@ export class PathsWorld {
 
   /**
    * `wan`: the first three numbers of the routers' public addresses; `kernel`: whether what kernel mode finds is
-   * this kernel's own WireGuard or, as not every machine has it, wireguard-go in its place.
+   * this kernel's own WireGuard or, as not every machine has it, wireguard-go in its place; `count`: of homes.
    */
-  constructor(prefix: string, wan = "198.51.100", kernel: "stand-in" | "own" = "stand-in") {
+  constructor(prefix: string, wan = "198.51.100", kernel: "stand-in" | "own" = "stand-in", count = 2) {
     this.#prefix = prefix;
     this.#wan = wan;
     this.#kernel = kernel;
     this.middle = placeOf(`${prefix}n`);
+    this.#count = count;
     const side = (name: string) => ({ home: placeOf(`${prefix}${name}`), router: placeOf(`${prefix}r${name}`) });
-    this.sides = { a: side("a"), b: side("b") };
+    this.sides = { a: side("a"), b: side("b"), c: side("c"), d: side("d") };
   }
 
   async open(): Promise<void> {
@@ -59,9 +64,9 @@ export class PathsWorld {
     await chmod(this.#folder, 0o755);
     await batch(this.middle, ["link set lo up", ...MIDDLES.map((ip) => `address add ${ip}/32 dev lo`)]);
     await must(this.middle, "sysctl -qw net.ipv4.ip_forward=1");
-    for (const [i, name] of (["a", "b"] as const).entries()) await this.#wire(name, i + 1);
-    const child = this.#spawn(this.middle, "pathsmiddle.js", MIDDLES);
-    this.#coordinatorKey = await firstLine(child);
+    for (const [i, name] of SIDES.slice(0, this.#count).entries()) await this.#wire(name, i + 1);
+    this.#coordinator = this.#spawn(this.middle, "pathsmiddle.js", MIDDLES);
+    this.#coordinatorKey = await firstLine(this.#coordinator);
   }
 
   async close(): Promise<void> {
@@ -72,7 +77,7 @@ export class PathsWorld {
   }
 
   /** What the router does to UDP: keeps ports, or chooses another at random for every destination. */
-  async nat(side: "a" | "b", nat: Nat): Promise<void> {
+  async nat(side: Side, nat: Nat): Promise<void> {
     const { router } = this.sides[side];
     const rule = nat === "none" ? "" : `oifname "out" masquerade${nat === "hard" ? " random,fully-random" : ""}`;
     const policy = nat === "none" ? "" : 'iifname "out" ct state new drop';
@@ -90,12 +95,17 @@ table ip nat {
     );
   }
 
-  publicOf(side: "a" | "b"): string {
-    return `${this.#wan}.${side === "a" ? 6 : 10}`;
+  publicOf(side: Side): string {
+    return `${this.#wan}.${4 * SIDES.indexOf(side) + 6}`;
+  }
+
+  /** The coordinator wants another WireGuard key of the device, now. */
+  rotate(name: string): void {
+    this.#coordinator?.stdin?.write(`${name}\n`);
   }
 
   /** The router gives out ports by PCP, NAT-PMP and UPnP, once it translates addresses as it is to. */
-  async giveOutPorts(side: "a" | "b"): Promise<void> {
+  async giveOutPorts(side: Side): Promise<void> {
     const { router } = this.sides[side];
     await must(router, "nft -f -", UPNP_RULES);
     const path = join(this.#folder, `upnp-${side}.conf`);
@@ -113,10 +123,10 @@ table ip nat {
     await must(this.middle, "nft -f -", table);
   }
 
-  async agent(side: "a" | "b", name: string, config: Record<string, unknown> = {}): Promise<PlacedAgent> {
+  async agent(side: Side, name: string, config: Record<string, unknown> = {}): Promise<PlacedAgent> {
     const { home } = this.sides[side];
     const coordinator = { urls: [`https://${MIDDLES[0]}:8443`], publicKey: this.#coordinatorKey };
-    const role = name === "home" ? "exit-node" : "device";
+    const role = name === "home" || name === "cabin" ? "exit-node" : "device";
     // Device names are the agents': an interface of each stays apart in whatever is printed.
     const full = { name, role, coordinator, interface: `exnap${side}`, dataPlane: "userspace", ...config };
     const folder = this.#folders.get(name) ?? (await mkdtemp(join(this.#folder, `${name}-`)));
@@ -134,14 +144,15 @@ table ip nat {
   }
 
   #names(): string[] {
-    return ["n", "a", "b", "ra", "rb"].map((one) => `${this.#prefix}${one}`);
+    const homes = SIDES.slice(0, this.#count);
+    return ["n", ...homes, ...homes.map((name) => `r${name}`)].map((one) => `${this.#prefix}${one}`);
   }
 
   #removePlaces(): void {
     removePlaces(...this.#names());
   }
 
-  async #wire(name: "a" | "b", number: number): Promise<void> {
+  async #wire(name: Side, number: number): Promise<void> {
     const { home, router } = this.sides[name];
     await batch(router, [
       `link add in type veth peer name wire netns ${home.name}`,
@@ -210,6 +221,13 @@ export class PlacedAgent {
 
   async stop(): Promise<void> {
     await stop(this.#child);
+  }
+
+  /** As a power cut does: no farewell, and an engine's interface is gone with it. */
+  async kill(): Promise<void> {
+    const over = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await over;
   }
 }
 

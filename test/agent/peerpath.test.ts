@@ -8,6 +8,7 @@ import { type Endpoint, formatEndpoint, parseEndpoint } from "../../src/kit/endp
 import type { Ip } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
 import { SECOND } from "../../src/kit/time.js";
+import { LINGER_MS, TRUST_MS } from "../../src/nat/directpath.js";
 import { ACTIVE_MS } from "../../src/nat/pathfinder.js";
 import { systemRandom } from "../../src/sys/random.js";
 import type { MapPeer } from "../../src/wire/map.js";
@@ -92,8 +93,8 @@ class Bench {
     this.path.do(this.path.finder.receive(pong, { kind: "direct", from: THERE, socket: undefined }, this.now));
   }
 
-  state(endpoint: Endpoint, bytes = 0) {
-    this.path.observe({ publicKey: KEY, endpoint, sentBytes: bytes, receivedBytes: 0 });
+  state(endpoint: Endpoint, sentBytes = 0, receivedBytes = 0) {
+    this.path.observe({ publicKey: KEY, endpoint, sentBytes, receivedBytes });
   }
 
   took(): string[] {
@@ -160,7 +161,7 @@ test("WireGuard is sent back when it followed the peer to the relay, or from it,
   assert.deepEqual(bench.took(), []);
 });
 
-test("an unanswered direct path is left for both ways, then for the relay", async () => {
+test("an unanswered direct path is left for both ways, and for the relay when the peer calls or LINGER_MS are over", async () => {
   const bench = new Bench();
   await bench.open(true);
   bench.fromWireGuard();
@@ -180,7 +181,44 @@ test("an unanswered direct path is left for both ways, then for the relay", asyn
   );
   bench.now = 7 * SECOND;
   bench.path.wake();
+  assert.deepEqual([bench.path.route.kind, bench.path.finder.path.kind === "direct"], ["both", false]);
+  bench.now = TRUST_MS + LINGER_MS;
+  bench.path.wake();
   assert.equal(bench.path.route.kind, "relay");
+
+  const called = new Bench();
+  await called.open(true);
+  called.fromWireGuard();
+  called.proveDirect();
+  called.now = 7 * SECOND;
+  called.path.wake();
+  assert.equal(called.path.route.kind, "both");
+  const call: Probe = { kind: "call-me-maybe", nat: "unknown", endpoints: [] };
+  called.path.do(called.path.finder.receive(call, { kind: "relay" }, called.now));
+  assert.equal(called.path.route.kind, "relay");
+});
+
+test("what WireGuard hears there keeps a direct path, and not what it hears by the relay or elsewhere, or says itself", async () => {
+  const isDirectAfter = async (seconds: number, state: (bench: Bench, second: number) => void): Promise<boolean> => {
+    const bench = new Bench();
+    await bench.open(true);
+    bench.fromWireGuard();
+    bench.proveDirect();
+    for (let second = 1; second <= seconds; second++) {
+      bench.now = second * SECOND;
+      state(bench, second);
+      bench.path.wake();
+    }
+    return bench.path.finder.path.kind === "direct";
+  };
+  const ELSEWHERE = parseEndpoint("198.51.100.9:1024");
+  assert.equal(await isDirectAfter(60, (bench, second) => bench.state(THERE, 0, second)), true);
+  assert.equal(await isDirectAfter(7, (bench, second) => bench.state(STAND, 0, second)), false);
+  assert.equal(await isDirectAfter(7, (bench, second) => bench.state(ELSEWHERE, 0, second)), false);
+  assert.equal(await isDirectAfter(7, (bench, second) => bench.state(THERE, second)), false);
+  // It fell silent somewhen before the look at the fourth second.
+  const dies = (bench: Bench, second: number): void => bench.state(THERE, 0, Math.min(second, 4));
+  assert.deepEqual([await isDirectAfter(9, dies), await isDirectAfter(10, dies)], [true, false]);
 });
 
 test("nobody but WireGuard is carried, and only what is WireGuard's", async () => {

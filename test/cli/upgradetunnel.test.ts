@@ -14,6 +14,7 @@ import { systemRandom } from "../../src/sys/random.js";
 import { dialWebSocket } from "../../src/sys/websocket.js";
 import type { CreatedKey, DeviceInfo } from "../../src/wire/adminapi.js";
 import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
+import { lockKeyOf, signRecord } from "../../src/wire/lock.js";
 import { Device, type Effect } from "../../src/wireguard/device.js";
 import { type Bench, openBench } from "../coordinator/bench.js";
 
@@ -159,5 +160,14 @@ test("one that a killed run left is taken away by the next", async () => {
   await left.sees("home");
   assert.deepEqual((await names()).sort(), ["check-home", "home"]);
   assert.equal(await tried(), undefined);
+  assert.deepEqual(await names(), ["home"]);
+});
+
+test("with a device lock it cannot be tried, and the reason is the lock", async () => {
+  const own = lockKeyOf(systemRandom(32));
+  const trust = { lock: "0".repeat(32), version: 1, secretHash: "0".repeat(64), keys: [own.key], shutOut: [] };
+  const { status } = await bench.call("POST", "/api/v1/lock", { record: signRecord(own, trust) });
+  assert.equal(status, 200);
+  assert.match((await tried()) ?? "", /device lock/);
   assert.deepEqual(await names(), ["home"]);
 });

@@ -24,6 +24,15 @@ for (const advertise of ["0.0.0.0/0", "fd00::/64", "192.168.1.0/33", "home"])
     assert.throws(() => withOffer(config, offerFrom({ advertise })), { code: "usage" });
   });
 
+test("an IPv6 network and the whole Internet are refused with the reason", () => {
+  assert.throws(() => offerFrom({ advertise: "192.168.1.0/24, fd00:7::/64" }), {
+    code: "usage",
+    message: /^fd00:7::\/64 is IPv6, and only IPv4 networks can be offered: .* its own router/,
+    advice: "exitnode up --advertise 192.168.1.0/24",
+  });
+  assert.throws(() => offerFrom({ advertise: "0.0.0.0/0" }), { message: /^0\.0\.0\.0\/0 is the whole Internet/ });
+});
+
 test("--no-snat without a network is wrong usage", () => {
   assert.throws(() => offerFrom({ snat: false }), { code: "usage" });
 });

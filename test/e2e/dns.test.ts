@@ -2,29 +2,20 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
-import { eventually, object, World } from "./world.js";
+import { KeeperMachine } from "../agent/keepermachine.js";
+import { eventually, object, program, type Ran, run, World } from "./world.js";
 
 /** Names on the real path: a laptop in the café, an exit node at home, and what the café's router hears of look-ups. */
 
 const world = new World();
 const HOME_NAS = "198.18.77.20";
 
+/** By DNS, multicast DNS, LLMNR and NetBIOS. */
+const QUERIES = "dst port 53 or dst port 5353 or dst port 5355 or dst port 137";
+
 /** The look-ups that leave the laptop while `work` is done, by a capture on the café's side of its link. */
 async function lookupsDuring(work: () => Promise<void>): Promise<string[]> {
-  const argv = [
-    "netns",
-    "exec",
-    "exn-cafe",
-    "tcpdump",
-    "-i",
-    "lan",
-    "-n",
-    "-l",
-    "--immediate-mode",
-    "dst",
-    "port",
-    "53",
-  ];
+  const argv = ["netns", "exec", "exn-cafe", "tcpdump", "-i", "lan", "-n", "-l", "--immediate-mode", QUERIES];
   const capture = spawn("ip", argv, { stdio: ["ignore", "pipe", "pipe"] });
   const lines: string[] = [];
   createInterface({ input: capture.stdout }).on("line", (line) => lines.push(line));
@@ -43,6 +34,12 @@ async function lookupsDuring(work: () => Promise<void>): Promise<string[]> {
 
 const addressOf = async (name: string): Promise<string> =>
   (await world.at("laptop", "getent", "ahostsv4", name)).stdout.split(" ")[0] ?? "";
+/** What runs there and whose command line matches. */
+async function killOnLaptop(pattern: string): Promise<void> {
+  const each = `grep -qaE '${pattern}' /proc/$pid/cmdline && kill -9 $pid && echo $pid`;
+  const { stdout } = await run(["sh", "-c", `for pid in $(ip netns pids exn-laptop); do ${each}; done; true`]);
+  assert.notEqual(stdout, "", "something was killed");
+}
 const resolvConf = async (): Promise<string> => (await world.at("laptop", "cat", "/etc/resolv.conf")).stdout;
 const ruleset = async (): Promise<string> => (await world.at("laptop", "nft", "list", "ruleset")).stdout;
 let untouched = { files: "", rules: "" };
@@ -90,10 +87,42 @@ test("the choice to ask directly is said to be seen, and is", async () => {
 });
 
 test("killed with its supervisor watching, the agent's look-ups go back to the café's way, and down leaves no trace", async () => {
-  await world.at("laptop", "sh", "-c", "kill -9 $(pgrep -u exitnode -f agent.js)");
+  await killOnLaptop("agent\\.js");
   const again = async (): Promise<boolean> => /home \(active/.test((await world.laptop("status")).stdout);
   await eventually("the agent is back", again, 20_000);
   assert.equal((await world.laptop("down")).code, 0);
   assert.deepEqual({ files: await resolvConf(), rules: await ruleset() }, untouched);
   assert.notEqual(await addressOf("vps.lab"), "");
+});
+
+test("where systemd-resolved looks after the resolvers, all of that is so too: up, use, kill -9 of all that is ours, and down", async () => {
+  const machine = await KeeperMachine.start("systemd-resolved", "exn-laptop", "eth0", "198.18.88.1");
+  const own = "/var/lib/exitnode-lab/places/laptop";
+  const env = { EXITNODE_ETC: `${own}/etc`, EXITNODE_VAR: `${own}/var`, EXITNODE_RUN: `${own}/run` };
+  const laptop = async (...argv: string[]): Promise<Ran> => {
+    const ran = await run([...machine.enter, process.execPath, program, ...argv], { env });
+    assert.equal(ran.code, 0, `${argv.join(" ")}: ${ran.stderr}`);
+    return ran;
+  };
+  const state = async (): Promise<string[]> => [await machine.state(), await ruleset()];
+  try {
+    const before = await state();
+    assert.notEqual(await machine.lookUp("vps.lab"), "");
+    await laptop("up");
+    await laptop("use", "home");
+    const heard = await lookupsDuring(async () => {
+      assert.equal(await machine.lookUp("nas.home"), HOME_NAS);
+      assert.equal(await machine.lookUp("nas.home.example"), HOME_NAS);
+      await machine.lookUp("singleword");
+    });
+    assert.deepEqual(heard, []);
+    await killOnLaptop("exitnode\\.js|agent\\.js");
+    const afterwards = await lookupsDuring(async () => void (await machine.lookUp("vps.lab")));
+    assert.deepEqual(afterwards, [], "nor while nothing of ours runs");
+    await laptop("down");
+    assert.deepEqual(await state(), before);
+    assert.notEqual(await machine.lookUp("web.lab"), "");
+  } finally {
+    await machine.stop();
+  }
 });

@@ -23,6 +23,7 @@ import { coordinatorConfig } from "../../src/wire/coordinatorconfig.js";
 import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
 import { initiate, respond } from "../../src/wire/noise.js";
 import { bytes, type Target, text } from "./harness.js";
+import { lockTargets } from "./locktargets.js";
 import { pathTargets } from "./pathtargets.js";
 import { wireGuardTargets } from "./wireguardtargets.js";
 
@@ -160,9 +161,15 @@ const OBSERVED: { readonly [name in Observation]: readonly string[] } = {
   rules6: [`[{"priority":5335,"dst":"fe80::","dstlen":10,"table":"main"},{"priority":5360,"action":"unreachable"}]`],
   routes4: [`[{"dst":"default","dev":"exn0","flags":[]},{"dst":"100.64.0.0/10","dev":"exn0"}]`],
   routes6: [`[{"dst":"default","dev":"exn0"},{"dst":"fd7e:1::/48","dev":"exn0"}]`],
+  bridges: [
+    `[{"ifname":"docker0","flags":["UP"],"mtu":1500,"addr_info":[{"local":"172.17.0.1","prefixlen":16,"scope":"global"}]}]`,
+  ],
+  ways4: [`[{"dst":"default","gateway":"192.168.7.1","dev":"eth0","flags":[]}]`],
+  ways6: ["[]"],
   dns: [
     `table inet exitnode_dns {\n\tcomment "to 100.64.0.1"\n\tchain dns_redirect {\n\t\toifname "lo" accept\n\t}\n}\n`,
   ],
+  inbound: [`table inet exitnode_inbound {\n\tcomment "exitnode: 00"\n\tchain answered {\n\t\taccept\n\t}\n}\n`],
   rpFilter: ["/proc/sys/net/ipv4/conf/all/rp_filter:0\n/proc/sys/net/ipv4/conf/eth0/rp_filter:1\n"],
   ip6Off: ["0\n", "1\n"],
 };
@@ -229,9 +236,13 @@ export function targets(): readonly Target[] {
     ...noise(),
     ...wireGuardTargets(),
     ...pathTargets(),
+    ...lockTargets(),
     text(
       "agent socket request",
-      [`{"do":"use","exit":"home"}`, `{"do":"status"}`, `{"do":"use","exit":null}`],
+      [
+        ...[`{"do":"use","exit":"home"}`, `{"do":"status"}`, `{"do":"use","exit":null}`],
+        `{"do":"lock-sign","lock":"${"0".repeat(32)}","keys":["${publicKey}"]}`,
+      ],
       (input) => {
         const { data } = agentRequest.safeParse(tryJson(input));
         if (data?.do === "use" && data.exit !== null) assert.match(data.exit, /^[a-z0-9-]{1,63}$/);

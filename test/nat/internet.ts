@@ -197,6 +197,8 @@ export class Router implements Sink {
   #nextPort = 20_000;
   /** Set to make every flow die without a word. */
   isDead = false;
+  /** Set to let nothing in any more, and everything out. */
+  isDeaf = false;
 
   constructor(inside: Network, outside: Network, address: Ip, traits: Partial<RouterTraits> = {}) {
     this.inside = inside;
@@ -220,7 +222,7 @@ export class Router implements Sink {
   }
 
   deliver(datagram: Datagram): void {
-    if (this.isDead || this.#traits.blocksUdp) return;
+    if (this.isDead || this.isDeaf || this.#traits.blocksUdp) return;
     const isTranslated = familyOf(datagram.to.address) === 4 && this.#traits.mapping !== undefined;
     if (!isTranslated) {
       const allowed = this.#flows.get(datagram.to.address);

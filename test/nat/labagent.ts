@@ -7,7 +7,7 @@ import { type Key, keyOf } from "../../src/kit/key.js";
 import type { Millis } from "../../src/kit/time.js";
 import { gatherCandidates } from "../../src/nat/candidates.js";
 import { natKindOf } from "../../src/nat/natkind.js";
-import type { PathEffect } from "../../src/nat/path.js";
+import type { PathEffect, Route } from "../../src/nat/path.js";
 import { Pathfinder } from "../../src/nat/pathfinder.js";
 import { ProbeGate } from "../../src/nat/probegate.js";
 import { decodeStunRequest, encodeStunResponse } from "../../src/nat/stun.js";
@@ -59,7 +59,7 @@ export class LabAgent {
   readonly host: Host;
   readonly discoveryKey: Key;
   readonly gate: ProbeGate;
-  readonly path: Pathfinder;
+  path: Pathfinder;
   readonly received: Received[] = [];
   report: StunReport | undefined;
   peer: LabAgent | undefined;
@@ -73,6 +73,9 @@ export class LabAgent {
   #round: StunRound | undefined;
   #dueAt: Millis = Infinity;
   #talks = false;
+  #isAway = false;
+  /** As WireGuard shows the peer: heard from so often, last from there (undefined: by the relay). */
+  readonly #shown: { count: number; endpoint: Endpoint | undefined } = { count: 0, endpoint: undefined };
 
   constructor(id: string, host: Host, internet: Internet, relay: LabRelay, servers: readonly Endpoint[]) {
     this.id = id;
@@ -90,6 +93,21 @@ export class LabAgent {
   start(peer: LabAgent): void {
     this.peer = peer;
     this.gate.setPeers([{ peer: peer.id, discoveryKey: peer.discoveryKey }]);
+    this.#join();
+    this.#look(0, this.#internet.now);
+  }
+
+  /** The agent ends, and nothing is left of what it knew. WireGuard goes on sending where it last heard the peer. */
+  leave(): void {
+    this.#isAway = true;
+    this.#relay.disconnect(this.id);
+    this.path = new Pathfinder(this.#internet.random, TUNNELS, this.#internet.now);
+    this.#dueAt = Infinity;
+    this.#round = undefined;
+  }
+
+  comeBack(): void {
+    this.#isAway = false;
     this.#join();
   }
 
@@ -145,17 +163,29 @@ export class LabAgent {
     if (!this.#talks || this.peer === undefined) return;
     const { now } = this.#internet;
     const payload = concat(Uint8Array.of(4, 0, 0, 0), new Uint8Array(4), new Uint8Array(Float64Array.of(now).buffer));
-    const { route } = this.path;
+    const { endpoint } = this.#shown;
+    const isAlone = this.#isAway && endpoint !== undefined;
+    const route: Route = isAlone ? { kind: "direct", endpoint, socket: undefined } : this.path.route;
     if (route.kind === "relay" || route.kind === "both") this.#relay.send(this.id, this.peer.id, payload);
     if (route.kind === "direct" || route.kind === "both")
       this.host.send(this.#portOf(route.socket), route.endpoint, payload);
-    this.#do(this.path.traffic(now));
+    if (!this.#isAway) this.#do(this.path.traffic(now));
     this.#internet.after(100, () => this.#say());
+  }
+
+  /** Once a second, as an agent looks at its WireGuard. */
+  #look(before: number, at: Millis): void {
+    const { now } = this.#internet;
+    const { count, endpoint } = this.#shown;
+    if (!this.#isAway && count > before && endpoint !== undefined) this.#do(this.path.carried(endpoint, at, now));
+    this.#internet.after(1_000, () => this.#look(count, now));
   }
 
   #receive(payload: Uint8Array, from: Endpoint | undefined, socket: number | undefined): void {
     const { now } = this.#internet;
-    switch (datagramKind(payload)) {
+    const kind = datagramKind(payload);
+    if (this.#isAway && kind !== "wireguard") return;
+    switch (kind) {
       case "stun": {
         const round = this.#round;
         if (from !== undefined && round?.receive(payload, from, now) === true) this.#located(round);
@@ -171,7 +201,10 @@ export class LabAgent {
       case "wireguard": {
         const sentAt = new DataView(payload.buffer, payload.byteOffset).getFloat64(8, true);
         this.received.push({ at: now, sentAt, via: from === undefined ? "relay" : "direct" });
-        this.#do(this.path.traffic(now));
+        if (this.received.slice(-50, -1).some((earlier) => earlier.sentAt === sentAt)) return;
+        this.#shown.count += 1;
+        this.#shown.endpoint = from;
+        if (!this.#isAway) this.#do(this.path.traffic(now));
       }
     }
   }
@@ -204,6 +237,7 @@ export class LabAgent {
       }
       case "use":
         this.routes.push({ at: this.#internet.now, kind: effect.route.kind });
+        this.#shown.endpoint = effect.route.kind === "direct" ? effect.route.endpoint : undefined;
         return;
       case "open-sockets":
         for (let socket = effect.first; socket < effect.first + effect.count; socket++) {

@@ -166,6 +166,61 @@ test("a direct path that dies without a word costs at most 7 s, and is used agai
   }
 });
 
+for (const awayMs of [12_000, 300_000])
+  test(`an agent that is away for ${awayMs / 1_000} s while WireGuard is not costs the other neither a datagram nor the direct path`, () => {
+    for (const seed of SEEDS) {
+      const lab = new Lab("IPv4 only", "IPv4 only", seed).start();
+      assert.ok(runUntilDirect(lab, 5_000) !== undefined);
+      lab.run(2_000 + seed * 731);
+      const before = lab.left.routes.length;
+      const leftAt = lab.internet.now;
+      lab.right.leave();
+      lab.run(awayMs);
+      assert.deepEqual([lab.left.path.path.kind, lab.left.routes.slice(before)], ["direct", []], `seed ${seed}`);
+      for (const agent of [lab.left, lab.right])
+        assert.ok(longestGap(agent, leftAt, lab.internet.now) <= 200, `${agent.id}, seed ${seed}`);
+      lab.right.comeBack();
+      assert.ok(runUntilDirect(lab, 5_000) !== undefined);
+      assert.ok(longestGap(lab.left, leftAt, lab.internet.now) <= 500);
+    }
+  });
+
+test("traffic that begins again while the other's agent is away arrives at once, and the path is direct again", () => {
+  for (const seed of SEEDS) {
+    const lab = new Lab("IPv4 only", "IPv4 only", seed).start();
+    lab.run(5_000 + seed * 731);
+    for (const agent of [lab.left, lab.right]) agent.talk(false);
+    lab.right.leave();
+    lab.run(12_000);
+    assert.notEqual(lab.left.path.path.kind, "direct", "there is no proof of it");
+    for (const agent of [lab.left, lab.right]) agent.talk(true);
+    const beganAt = lab.internet.now;
+    lab.run(2_500);
+    for (const agent of [lab.left, lab.right]) assert.ok(longestGap(agent, beganAt, lab.internet.now) <= 200);
+    assert.equal(lab.left.path.path.kind, "direct", `seed ${seed}`);
+  }
+});
+
+test("a path that carries one way only is left by both within 7 s, though WireGuard still hears the peer on it", () => {
+  for (const seed of SEEDS) {
+    const lab = new Lab("open", "IPv4 only", seed).start();
+    assert.ok(runUntilDirect(lab, 5_000) !== undefined);
+    lab.run(2_000 + seed * 731);
+    const { router } = lab.places.right;
+    assert.ok(router !== undefined);
+    router.isDeaf = true;
+    const deafAt = lab.internet.now;
+    lab.run(7_000);
+    for (const agent of [lab.left, lab.right]) {
+      assert.ok(longestGap(agent, deafAt, lab.internet.now) <= 7_000);
+      assert.notEqual(agent.path.route.kind, "direct", `${agent.id}, seed ${seed}`);
+    }
+    lab.run(7_000);
+    assert.deepEqual([lab.left.path.path.kind, lab.right.path.path.kind], ["relayed", "relayed"]);
+    assert.ok(longestGap(lab.right, lab.internet.now - 5_000, lab.internet.now) <= 300);
+  }
+});
+
 test("after a router's reboot traffic flows within 7 s and the path is direct again", () => {
   const lab = new Lab("IPv4 only", "IPv4 only", 5).start();
   lab.run(10_000);

@@ -55,6 +55,7 @@ table inet exitnode_filter {
   }
   chain output {
     type filter hook output priority filter; policy accept;
+    ct mark 0x450002 accept
     oifname "exn0" ct direction reply jump own
   }
   chain forward {

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseCidr, parseIp } from "../../src/kit/ip.js";
-import { renderDnsRedirect } from "../../src/netconf/clientdns.js";
+import { dnsTable } from "../../src/netconf/clientdns.js";
 import { type HostNet, type ObservedHostNet, planHostNet, previousOf, type Step } from "../../src/netconf/hostnet.js";
 import { readHostNet } from "../../src/netconf/hostnetobserve.js";
+import { isTable, readTable, renderTable } from "../../src/netconf/nfttable.js";
 
 const mesh: HostNet = {
   device: "exn0",
@@ -25,7 +26,9 @@ const bare: ObservedHostNet = {
   rules: { 4: [], 6: [] },
   routes: { 4: [], 6: [] },
   ip6: true,
+  own: [],
   dns: undefined,
+  inbound: undefined,
   rpFilter: { all: 0, default: 0, eth0: 0 },
   previous: {},
 };
@@ -84,6 +87,34 @@ ip -6 rule add pref 5355 ipproto 6 dport 53 lookup main
 ip -6 rule add pref 5358 lookup main suppress_prefixlength 0
 ip -6 rule add pref 5360 unreachable`,
   );
+});
+
+test("networks of this machine's own bridges stay direct, and not that of one which its default route leaves by", () => {
+  const none = { exitCode: 0, stdout: "[]" };
+  const bridge = (ifname: string, local: string, prefixlen: number) => ({
+    ...{ ifname, flags: ["UP"], mtu: 1500 },
+    addr_info: [{ local, prefixlen, scope: "global" }],
+  });
+  const bridges = [
+    bridge("docker0", "172.17.0.1", 16),
+    bridge("br0", "192.168.1.5", 24),
+    bridge("virbr0", "fd12::1", 64),
+  ];
+  const way = JSON.stringify([{ dst: "default", gateway: "192.168.1.1", dev: "br0" }]);
+  const { own } = readHostNet(
+    "exn0",
+    {
+      ...{ addresses: none, rules4: none, rules6: none, routes4: none, routes6: none, dns: none, inbound: none },
+      ...{ rpFilter: none, ip6Off: none, ways6: none },
+      ...{ bridges: { exitCode: 0, stdout: JSON.stringify(bridges) }, ways4: { exitCode: 0, stdout: way } },
+    },
+    {},
+  );
+  assert.deepEqual(own, ["172.17.0.0/16", "fd12::/64"]);
+  const planned = lines(planHostNet(exit, { ...bare, own }));
+  assert.match(planned, /ip -4 rule add pref 5335 to 172\.17\.0\.0\/16 lookup main\n/);
+  assert.match(planned, /ip -6 rule add pref 5335 to fd12::\/64 lookup main\n/);
+  assert.doesNotMatch(lines(planHostNet(mesh, { ...bare, own })), /172/);
 });
 
 test("leaving an exit takes the rules away last to first and keeps the mesh", () => {
@@ -163,11 +194,11 @@ const redirect = {
 
 test("while an exit is used every look-up is redirected, and one beside the tunnel is dropped", () => {
   assert.equal(
-    renderDnsRedirect({ ...redirect, everything: true }),
+    renderTable(dnsTable({ ...redirect, everything: true })).replace(/: [0-9a-f]{32}"/, ': MARK"'),
     `table inet exitnode_client
 delete table inet exitnode_client
 table inet exitnode_client {
-  comment "rules 3: dns of all to port 41000, beside exn0 only user 988"
+  comment "exitnode: MARK"
   chain dns_redirect {
     type nat hook output priority -100; policy accept;
     oifname "lo" accept
@@ -178,8 +209,9 @@ table inet exitnode_client {
     type filter hook postrouting priority 0; policy accept;
     oifname { "lo", "exn0" } accept
     meta skuid 988 accept
-    meta l4proto { 6, 17 } ct original proto-dst 53 drop
+    ct direction original meta l4proto { 6, 17 } ct original proto-dst 53 drop
     meta l4proto { 6, 17 } th dport 53 drop
+    meta l4proto { 6, 17 } th dport { 137, 5353, 5355 } drop
   }
 }
 `,
@@ -187,12 +219,53 @@ table inet exitnode_client {
 });
 
 test("without an exit only what is asked of the machine's own resolvers is redirected, and nothing is dropped", () => {
-  const table = renderDnsRedirect({ ...redirect, everything: false });
+  const table = renderTable(dnsTable({ ...redirect, everything: false }));
   assert.match(table, /ip daddr \{ 192\.168\.7\.1 \} meta l4proto \{ 6, 17 \} th dport 53 redirect to :41000/);
   assert.match(table, /ip6 daddr \{ fd7e::1 \} meta l4proto/);
   assert.doesNotMatch(table, /drop|dport 53 redirect to :41000\n.*dport 53 redirect to :41000\n.*dport 53/);
   const unknown = planHostNet({ ...mesh, resolver: { port: 41_000, asked: [] } }, bare);
   assert.doesNotMatch(lines(unknown), /nft/, "of resolvers that are not known nothing can be told");
+});
+
+test("a conversation that a neighbour begins is marked to be answered beside the exit, and networks within others once", () => {
+  const near = ["192.168.7.0/24", "172.17.0.0/16", "192.168.0.0/16", "2001:db8:7::/64", "192.168.7.0/24"];
+  const steps = planHostNet({ ...exit, near: near.map(parseCidr) }, bare);
+  assert.equal(
+    steps.filter(({ argv }) => argv[0] === "nft")[1]?.input?.replace(/: [0-9a-f]{32}"/, ': MARK"'),
+    `table inet exitnode_inbound
+delete table inet exitnode_inbound
+table inet exitnode_inbound {
+  comment "exitnode: MARK"
+  chain begun {
+    type filter hook prerouting priority -150; policy accept;
+    ct direction reply ct mark 0x450002 meta mark set 0x450000
+    iifname { "lo", "exn0" } accept
+    fib daddr type != local accept
+    tcp flags & (fin | syn | rst | ack) == syn ct mark set 0x450002
+    icmp type echo-request ct mark set 0x450002
+    icmpv6 type echo-request ct mark set 0x450002
+    ip saddr { 172.17.0.0/16, 192.168.0.0/16 } meta l4proto 17 ct state new ct mark set 0x450002
+    ip6 saddr { 2001:db8:7::/64 } meta l4proto 17 ct state new ct mark set 0x450002
+  }
+  chain answered {
+    type route hook output priority -150; policy accept;
+    ct direction reply ct mark 0x450002 meta mark set 0x450000
+  }
+}
+`,
+  );
+  assert.equal(lines(planHostNet({ ...mesh, near: [] }, bare)).includes("nft"), false, "only with an exit");
+});
+
+test("a table is known again by its mark and its number of rules, however many resolvers it names", () => {
+  const asked = Array.from({ length: 8 }, (_, i) => parseIp(`2001:db8:1234:5678:9abc:def0:1234:${i + 1}`));
+  const want = (port: number) => dnsTable({ ...redirect, everything: false, resolver: { port, asked } });
+  const text = renderTable(want(1));
+  const listing = text.slice(text.lastIndexOf("table inet"));
+  assert.ok(isTable(want(1), readTable(listing)));
+  assert.ok(!isTable(want(2), readTable(listing)));
+  assert.ok(!isTable(want(1), readTable(listing.replace('    oifname "lo" accept\n', ""))));
+  assert.ok((/comment "(.*)"/.exec(listing)?.[1]?.length ?? 999) <= 128, "nftables takes no longer comment");
 });
 
 test("output that is no JSON, and commands that fail, are read as nothing there", () => {
@@ -204,7 +277,11 @@ test("output that is no JSON, and commands that fail, are read as nothing there"
     rules6: { exitCode: 0, stdout: "[]" },
     routes4: nothing,
     routes6: broken,
+    bridges: broken,
+    ways4: nothing,
+    ways6: nothing,
     dns: nothing,
+    inbound: nothing,
     rpFilter: nothing,
     ip6Off: nothing,
   };

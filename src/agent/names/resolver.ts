@@ -90,21 +90,22 @@ export class Resolver {
     addresses: readonly Ip[] | "anywhere",
     over: NameTransport,
   ): Promise<Uint8Array | undefined> {
+    const fromFor = (server: Ip): Ip | undefined =>
+      addresses === "anywhere" ? undefined : addresses.find((ip) => familyOf(ip) === familyOf(server));
+    // Never beside the tunnel for want of an address in it.
+    const able = servers.filter((server) => addresses === "anywhere" || fromFor(server) !== undefined);
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-      const server = servers[attempt % servers.length];
+      const server = able[attempt % able.length];
       if (server === undefined) return undefined;
-      const isDirect = addresses === "anywhere";
-      const from = isDirect ? undefined : addresses.find((ip) => familyOf(ip) === familyOf(server));
-      // Never beside the tunnel for want of an address in it.
-      if (!isDirect && from === undefined) continue;
       const [high = 0, low = 0] = this.#parts.random(2);
       const asked = withId(bytes, (high << 8) | low);
       const reply = await this.#parts.service.ask({ address: server, port: DNS_PORT }, asked, {
-        ...{ over, timeoutMs: ATTEMPT_MS, from },
+        ...{ over, timeoutMs: ATTEMPT_MS, from: fromFor(server) },
         isReply: (message) => isReplyTo(asked, message),
       });
       if (reply === undefined) continue;
-      this.#preferred = server;
+      // A domain's own resolver says nothing of those for all the rest.
+      if (this.#course?.upstreams.servers.includes(server) === true) this.#preferred = server;
       return reply;
     }
     return undefined;

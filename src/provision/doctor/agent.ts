@@ -42,10 +42,12 @@ function refused(name: string, refusal: string, reason: string | undefined, role
   });
 }
 
-/** What the agent itself warns of, and datagrams that did not leave. */
-export function agentFindings({ warnings, unsent }: AgentStatus): Finding[] {
+/** What the agent itself warns of, whom the device lock keeps out, and datagrams that did not leave. */
+export function agentFindings(status: AgentStatus): Finding[] {
+  const { warnings, unsent } = status;
   const { looped = 0, refused: unsentDatagrams = 0 } = unsent ?? {};
   return [
+    ...lockFindings(status),
     ...(looped === 0
       ? []
       : [
@@ -64,6 +66,31 @@ export function agentFindings({ warnings, unsent }: AgentStatus): Finding[] {
     ...warnings.map((text) => warns("agent", text, {})),
   ];
 }
+
+function lockFindings({ name, waiting, lock }: AgentStatus): Finding[] {
+  if (lock === undefined) return [];
+  const out = lock.kept.map((peer) => peer.name);
+  return [
+    ...(waiting !== "lock"
+      ? []
+      : [
+          stops("device lock", "lock-unsigned", `no trusted device has signed "${name}"`, {
+            why: `the others do not let it in; its fingerprint is ${lock.fingerprint}`,
+            advice: `exitnode lock sign ${name}    (on a trusted device)`,
+          }),
+        ]),
+    ...(out[0] === undefined
+      ? []
+      : [
+          warns("device lock", `not let in: ${out.slice(0, KEPT_NAMED_MAX).join(", ")}`, {
+            why: "no trusted device has signed for the keys that the coordinator shows",
+            advice: "exitnode lock status",
+          }),
+        ]),
+  ];
+}
+
+const KEPT_NAMED_MAX = 5;
 
 /** A handful is lost whenever a network changes. */
 const UNSENT_MIN = 1_000;
