@@ -1,15 +1,18 @@
 import { type Millis, SECOND } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 
-/** The least time between two seals of one device. */
-export const SEAL_INTERVAL_MS: Millis = 30 * SECOND;
+/**
+ * The least time between two seals of one device, which does not know whoever came since when it restarts without the
+ * coordinator. It spares small networks the writes of a busy minute; large ones have SEALS_PER_ROUND.
+ */
+export const SEAL_INTERVAL_MS: Millis = 3 * SECOND;
 /** A map is sealed when nothing has changed for so long: what comes in pieces is sealed once. */
 export const SEAL_QUIET_MS: Millis = SECOND;
 const ROUND_MS: Millis = SECOND / 4;
 /** 0.2 ms each: a network that starts anew has its seals within some minutes and its processor to itself. */
 export const SEALS_PER_ROUND = 50;
 
-/** When each device's map is to be sealed: soon after its first map and after a removal, else now and then. */
+/** When each device's map is to be sealed: soon after a change, and at once after a removal. */
 export class Sealing {
   readonly #clock: Clock;
   readonly #seal: (deviceId: string) => boolean;
