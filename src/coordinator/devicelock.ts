@@ -85,7 +85,7 @@ export class DeviceLocks {
       await this.#sign(turn, trust, signatures, by);
       const { version, keys } = trust;
       const details = { version, trusted: keys.map(fingerprintOf), by: fingerprintOf(trust.by) };
-      await turn.note(by, current === undefined ? "lock.enable" : "lock.change", trust.lock, details);
+      turn.note(by, current === undefined ? "lock.enable" : "lock.change", trust.lock, details);
       return next;
     });
     if (this.#take(after)) changed();

@@ -55,7 +55,8 @@ describe("an exit node whose WireGuard is not our own", () => {
     await home.stop();
     await watch(TRUST_MS + LINGER_MS / 4);
     assert.notEqual(await path(), "direct", "there is no proof of it");
-    assert.ok(await pings(laptop.place, address, "-W", "1"));
+    // The first one, however slow this machine: WireGuard itself would try another way after five seconds.
+    assert.ok(await pings(laptop.place, address, "-W", "4"));
     await until("direct", async () => {
       await pings(laptop.place, address, "-W", "1");
       return (await path()) === "direct";
