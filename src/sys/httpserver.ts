@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { WebSocketServer } from "ws";
+import type { Millis } from "../kit/time.js";
 import { queueHandshakes } from "./handshakes.js";
 import { boundPort, closeServer, listen, listenOn, type Served, trackStreams } from "./listening.js";
 import { refuseUpgrade, type Streams, upgradeStream } from "./streamserver.js";
@@ -126,8 +127,13 @@ const brokenBody = (status: number, detail: string): string =>
   JSON.stringify({ type: "about:blank", status, title: "message-invalid", detail, code: "message-invalid" });
 const BROKEN = brokenBody(400, "the request is no HTTP that this server takes");
 
+/** For the answer to be read, by whoever is still sending, before the connection ends. */
+const LAST_WORD_MS: Millis = 1_000;
+
 /** What never becomes a request is answered as every other mistake is (RFC 9457), and its connection ends. */
 function refuseBroken(error: Error, stream: Duplex): void {
+  // The rest of what was answered.
+  if (stream.writableEnded) return;
   const isLong = "code" in error && error.code === "HPE_HEADER_OVERFLOW";
   const [status, reason] = isLong ? [431, "Request Header Fields Too Large"] : [400, "Bad Request"];
   const body = isLong ? brokenBody(status, "the request's headers are too long") : BROKEN;
@@ -136,4 +142,5 @@ function refuseBroken(error: Error, stream: Duplex): void {
     `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
+  setTimeout(() => stream.destroy(), LAST_WORD_MS).unref();
 }

@@ -44,9 +44,9 @@ overBothStores(({ open }) => {
     assert.notEqual(laptop.map?.self.keyExpiresAtMs, undefined, "a person's device has to be signed in again one day");
     const exit = await join("home", { role: "exit-node" });
     await exit.sees("annas-laptop");
-    const server = await join("server", { tags: ["backup"] });
     const owners = exit.map?.peers.map(({ name, user, tags }) => ({ name, user, tags }));
     assert.deepEqual(owners, [{ name: "annas-laptop", user: "anna@example.com", tags: undefined }]);
+    const server = await join("server", { tags: ["backup"] });
     assert.deepEqual(server.map?.self.tags, ["backup"]);
     const { userId, user } = await infoOf("annas-laptop");
     assert.deepEqual([userId, user], [anna.id, "anna@example.com"]);
