@@ -1,0 +1,3 @@
+import { testInMachine } from "./machine.js";
+
+testInMachine("whole agents under a kernel that has WireGuard", ["paths"]);
