@@ -9,8 +9,8 @@ import { Rotation } from "./rotation.js";
 
 /**
  * The keys of a device, made at its first start: one proves the machine to the coordinator, one is WireGuard's, one
- * speaks for the others where the network has a device lock, one seals probes. The last is kept as well: peers that cannot hear of a new one, the coordinator being away, still
- * understand a device that was restarted.
+ * speaks for the others where the network has a device lock, one seals probes. The last is kept as well: peers that
+ * cannot hear of a new one, the coordinator being away, still understand a device that was restarted.
  */
 export type Identity = {
   readonly machine: KeyPair;
