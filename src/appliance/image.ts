@@ -53,9 +53,9 @@ export type Built = {
 };
 
 /** The archive publishes security updates daily; a template older than this is built anew. */
-export const APPLIANCE_FRESH_MS: Millis = 7 * 24 * HOUR;
+const APPLIANCE_FRESH_MS: Millis = 7 * 24 * HOUR;
 /** 20 s on a fast mirror and a minute of packing; a slow line and a slow machine get their chance. */
-export const BUILD_TIMEOUT_MS: Millis = 30 * MINUTE;
+const BUILD_TIMEOUT_MS: Millis = 30 * MINUTE;
 
 export const applianceFolder = (parts: ApplianceParts): string => `${parts.paths.cache}/appliance`;
 

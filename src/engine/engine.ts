@@ -20,19 +20,14 @@ export type EngineParts = {
 };
 
 /** The thread answers within a turn, far below a millisecond unless the machine is starved. */
-export const REQUEST_TIMEOUT_MS: Millis = 10 * SECOND;
+const REQUEST_TIMEOUT_MS: Millis = 10 * SECOND;
 /** JavaScript memory of the thread; packets lie elsewhere, and 4,096 peers need a tenth of it. */
 const HEAP_MEGABYTES_MAX = 64;
 const YOUNG_MEGABYTES_MAX = 6;
 
 type Waiting = { readonly resolve: (reply: Reply) => void; readonly reject: (failure: Failure) => void };
 
-/** Nothing runs before the first set(). */
-export function openEngine(parts: EngineParts): Engine {
-  return new Engine(parts);
-}
-
-/** WireGuard in user space: a Backend whose packets are handled by a thread of their own. */
+/** WireGuard in user space: a Backend whose packets are handled by a thread of their own, from the first set() on. */
 export class Engine implements Backend {
   readonly kind = "userspace";
   readonly probes: Probes = {

@@ -1,6 +1,6 @@
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { asFailure } from "../kit/failure.js";
-import { SECOND } from "../kit/time.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import { Arena } from "../sys/arena.js";
 import { systemClock } from "../sys/clock.js";
 import { compileSooner } from "../sys/compiler.js";
@@ -14,8 +14,8 @@ export function isEngineThread(): boolean {
   return workerData !== null && typeof workerData === "object" && workerData.purpose === "exitnode-engine";
 }
 
-/** Probes handed on in a second; further ones are dropped, as any network might: they must not fill the queue. */
-const PROBES_PER_SECOND_MAX = 2_000;
+/** Probes handed on; further ones are dropped, as any network might: they must not fill the queue. */
+const PROBES_MAX = { perSecond: 2_000, burst: 2_000 } as const;
 
 /** The engine's thread, from its start to the close request. It never returns to the event loop: it blocks in poll(). */
 export function runWorker(data: ThreadData = workerData as ThreadData): void {
@@ -23,19 +23,14 @@ export function runWorker(data: ThreadData = workerData as ThreadData): void {
   compileSooner();
   const libc = loadLibc();
   const bell = new Bell(libc, new Arena(libc, 16), data.bellFd);
-  let second = 0;
-  let probes = 0;
+  const probes = new TokenBucket(PROBES_MAX);
   const plane = new DataPlane({
     libc,
     clock: systemClock,
     controlFd: bell.fd,
     without: new Set(data.without),
     onProbe: (datagram, from) => {
-      const now = Math.floor(systemClock.now() / SECOND);
-      if (now !== second) probes = 0;
-      second = now;
-      if (++probes > PROBES_PER_SECOND_MAX) return;
-      data.port.postMessage({ from, datagram } satisfies ProbeIn);
+      if (probes.spend(1, systemClock.now())) data.port.postMessage({ from, datagram } satisfies ProbeIn);
     },
   });
   for (let open = true; open; ) {

@@ -16,6 +16,16 @@ export function tryEndpoint(text: string): Endpoint | undefined {
   return address === undefined || port < 1 || port > 65_535 ? undefined : { address, port };
 }
 
+/** HOST:PORT, where the host may also be a name. */
+export function isDialAddress(text: string): boolean {
+  const [, host = "", port] = /^([a-z0-9.-]+):(\d{1,5})$/i.exec(text) ?? [];
+  const labels = host.split(".");
+  const isName = labels.every((label) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(label)) && host.length < 254;
+  // What ends in a number is an address, or none (RFC 1123 §2.1).
+  if (!isName || /^\d+$/.test(labels.at(-1) ?? "")) return tryEndpoint(text) !== undefined;
+  return Number(port) >= 1 && Number(port) <= 65_535;
+}
+
 export function parseEndpoint(text: string): Endpoint {
   const endpoint = tryEndpoint(text);
   if (endpoint === undefined)

@@ -5,13 +5,20 @@ export const SECOND: Millis = 1_000;
 export const MINUTE: Millis = 60 * SECOND;
 export const HOUR: Millis = 60 * MINUTE;
 
-/** "850 ms", "12.3 s", "4 min 10 s": for people, not for parsing. */
+/** "850 ms", "12.3 s", "4 min 10 s", "15 min", "2 h 5 min", "90 days": for people, not for parsing. */
 export function formatDuration(duration: Millis): string {
   if (duration < SECOND) return `${Math.round(duration)} ms`;
   if (duration < MINUTE) return `${(duration / SECOND).toFixed(1)} s`;
-  const minutes = Math.floor(duration / MINUTE);
-  if (minutes < 60) return `${minutes} min ${Math.round((duration % MINUTE) / SECOND)} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const seconds = Math.round(duration / SECOND);
+  if (seconds < 3_600) return inTwo(seconds, 60, "min", "s");
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 48 * 60 ? inTwo(minutes, 60, "h", "min") : inTwo(Math.floor(minutes / 60), 24, "days", "h");
+}
+
+/** The smaller unit only where there is something of it. */
+function inTwo(amount: number, per: number, unit: string, smaller: string): string {
+  const rest = amount % per;
+  return `${Math.floor(amount / per)} ${unit}${rest === 0 ? "" : ` ${rest} ${smaller}`}`;
 }
 
 const UNITS: Record<string, Millis> = { ms: 1, s: SECOND, m: MINUTE, h: HOUR, d: 24 * HOUR };

@@ -10,8 +10,8 @@ import type { Millis } from "../kit/time.js";
  */
 
 export const BIRTHDAY_SOCKETS = 256;
-export const GUESSES_PER_SECOND = 100;
-export const BIRTHDAY_MS: Millis = 20_000;
+const GUESSES_PER_SECOND = 100;
+const BIRTHDAY_MS: Millis = 20_000;
 /** After an attempt that found nothing. The NATs would not change meanwhile, and 2000 datagrams are not for nothing. */
 export const BIRTHDAY_PAUSE_MS: Millis = 5 * 60_000;
 const STEP_MS: Millis = 100;

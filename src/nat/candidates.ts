@@ -24,8 +24,8 @@ export type Sources = {
 };
 
 /** A machine with forty container bridges must not crowd out its one useful address. */
-export const LOCALS_MAX = 8;
-export const CONFIGURED_MAX = 4;
+const LOCALS_MAX = 8;
+const CONFIGURED_MAX = 4;
 
 export function gatherCandidates(sources: Sources): Candidate[] {
   const { locals, port, stun, tunnels } = sources;

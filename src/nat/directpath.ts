@@ -15,11 +15,11 @@ import type { Trial } from "./trials.js";
 
 export const HEARTBEAT_MS: Millis = 3 * SECOND;
 /** While a heartbeat is unanswered, the next comes sooner: one lost datagram is no dead path. */
-export const HEARTBEAT_AGAIN_MS: Millis = SECOND;
+const HEARTBEAT_AGAIN_MS: Millis = SECOND;
 /** After the last proof. Back on the relay within 7 s is what users are promised. */
 export const TRUST_MS: Millis = 6.5 * SECOND;
 /** From here on traffic goes both ways: two heartbeats are unanswered. */
-export const SUSPECT_MS: Millis = 5 * SECOND;
+const SUSPECT_MS: Millis = 5 * SECOND;
 /** For so long after its loss a path that has only fallen silent is written to as well as the relay. */
 export const LINGER_MS: Millis = 30 * SECOND;
 /** How often the other endpoints are looked at for a better one. */

@@ -9,7 +9,7 @@ import type { Millis } from "../kit/time.js";
 export type Way = { readonly endpoint: Endpoint; readonly roundTripMs: Millis };
 
 /** A change re-orders packets under way; so little gain is not worth it. */
-export const GAIN_MIN_POINTS = 5;
+const GAIN_MIN_POINTS = 5;
 /** Nobody feels the difference below: no look-out for something better. */
 export const GOOD_ENOUGH_MS: Millis = 5;
 

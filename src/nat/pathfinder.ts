@@ -1,8 +1,8 @@
 import type { Endpoint } from "../kit/endpoint.js";
 import { type Cidr, familyOf } from "../kit/ip.js";
 import { type Millis, SECOND } from "../kit/time.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import { type CallMeMaybe, PING_BYTES, type Ping, type Pong, type Probe, TRANSACTION_BYTES } from "../wire/probe.js";
-import { Allowance } from "./allowance.js";
 import { usableCandidates } from "./candidates.js";
 import { DirectPath, UPGRADE_MS } from "./directpath.js";
 import { Guessing } from "./guessing.js";
@@ -25,16 +25,16 @@ import { Pings, sameWay, type Trial, Trials } from "./trials.js";
 /** Without traffic for so long nothing is sent any more. */
 export const ACTIVE_MS: Millis = 45 * SECOND;
 /** A search: all endpoints are pinged at these moments after its beginning. */
-export const ROUNDS_MS: readonly Millis[] = [0, 200, 500, 1_000, 1_700];
-export const SEARCH_MS: Millis = 2_500;
+const ROUNDS_MS: readonly Millis[] = [0, 200, 500, 1_000, 1_700];
+const SEARCH_MS: Millis = 2_500;
 /** Between searches that found nothing. Never above 45 s: a path that returns is used again within a minute. */
-export const RETRIES_MS: readonly Millis[] = [5 * SECOND, 10 * SECOND, 20 * SECOND, 30 * SECOND, 45 * SECOND];
+const RETRIES_MS: readonly Millis[] = [5 * SECOND, 10 * SECOND, 20 * SECOND, 30 * SECOND, 45 * SECOND];
 /** No endpoint is pinged twice within this, whoever asks for it. */
-export const PING_GAP_MS: Millis = 100;
+const PING_GAP_MS: Millis = 100;
 /** Guessing begins when the ordinary search had its chance, if the peer has called just now: it does its half then. */
 const [GUESS_AFTER_MS, CALL_FRESH_MS] = [1_500, 30 * SECOND];
 /** Calls of a peer that are listened to: so many at once, then one a second. */
-export const CALLS_BURST_MAX = 6;
+const CALLS_MAX = { perSecond: 1, burst: 6 } as const;
 
 /** How a probe came in; `socket` numbers a birthday socket. */
 export type Arrival =
@@ -71,7 +71,7 @@ export class Pathfinder {
   /** The peer sends to an address we have left, until it hears of it: a direct path of ours alone is half a path. */
   #callOwed = false;
   #calledAt: Millis = -Infinity;
-  readonly #calls = new Allowance(CALLS_BURST_MAX, 1);
+  readonly #calls = new TokenBucket(CALLS_MAX);
 
   /** `tunnels`: our own network's ranges, where no peer's endpoint may lie. */
   constructor(random: (length: number) => Uint8Array, tunnels: readonly Cidr[], now: Millis) {
@@ -331,11 +331,10 @@ export class Pathfinder {
   }
 
   #called({ nat, endpoints }: CallMeMaybe, now: Millis): void {
-    if (!this.#calls.has(now)) {
+    if (!this.#calls.spend(1, now)) {
       this.counts.callsIgnored += 1;
       return;
     }
-    this.#calls.pay();
     if (nat !== this.#there.nat) this.#guessing.allow();
     this.#there = { nat, endpoints: usableCandidates(endpoints, this.#tunnels) };
     this.#trials.setCalled(this.#there.endpoints);

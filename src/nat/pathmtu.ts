@@ -7,18 +7,18 @@ import type { Millis } from "../kit/time.js";
  */
 
 /** Ethernet; larger ones are for local networks, where nothing is gained at a home's speed. */
-export const MTU_MAX = 1_500;
+const MTU_MAX = 1_500;
 /** RFC 791 asks every host for 576; RFC 8200 §5 asks every link for 1280. */
-export const MTU_MIN: Record<Family, number> = { 4: 576, 6: 1_280 };
+const MTU_MIN: Record<Family, number> = { 4: 576, 6: 1_280 };
 /** IP and UDP header, which a ping's size does not count. */
 export const UDP_OVERHEAD_BYTES: Record<Family, number> = { 4: 28, 6: 48 };
 /** WireGuard's header and tag in addition (paper §5.4.6). */
-export const WIREGUARD_OVERHEAD_BYTES = 32;
-export const MTU_TRIES = 3;
+const WIREGUARD_OVERHEAD_BYTES = 32;
+const MTU_TRIES = 3;
 /** A tunnel's packet of this size fits a path of 1500 bytes over either family. */
 export const TUNNEL_MTU_MAX = 1_420;
 /** Near enough: fewer bytes than this are not worth another round trip. */
-export const MTU_STEP_BYTES = 4;
+const MTU_STEP_BYTES = 4;
 /** Once found, it is looked for again now and then: paths change. */
 export const MTU_AGAIN_MS: Millis = 10 * 60_000;
 const USUAL = [1_500, 1_280, 1_420];

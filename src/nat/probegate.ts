@@ -2,8 +2,8 @@ import { toBase64 } from "../kit/bytes.js";
 import { BOX_NONCE_BYTES } from "../kit/crypto.js";
 import { type Key, keyBytes } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import { decodeProbe, encodeProbe, type Probe, probeKey, probeNonce, probeSender } from "../wire/probe.js";
-import { Allowance } from "./allowance.js";
 
 /**
  * The gate for probes: seals ours to a peer, opens theirs, and drops the rest before anybody spends time on it. A
@@ -14,8 +14,7 @@ import { Allowance } from "./allowance.js";
 /** Nonces remembered per peer: ten seconds of the fastest probing we do. An older replay brings one ping, no path. */
 export const NONCES_MAX = 1_024;
 /** Probes of one peer let in: guessing ports takes 100 a second and a burst of 256. */
-export const PROBES_PER_SECOND_MAX = 200;
-export const PROBES_BURST_MAX = 600;
+export const PROBES_MAX = { perSecond: 200, burst: 600 } as const;
 
 export type GateCounts = {
   accepted: number;
@@ -26,7 +25,7 @@ export type GateCounts = {
   /** It claims a peer's key, and the seal does not match. */
   forged: number;
   replayed: number;
-  /** Beyond PROBES_PER_SECOND_MAX. */
+  /** Beyond PROBES_MAX. */
   flooded: number;
 };
 
@@ -35,7 +34,7 @@ type Correspondent = {
   readonly key: Uint8Array;
   readonly nonces: Set<string>;
   /** Only what was opened is paid for: a forger cannot use it up. */
-  readonly allowance: Allowance;
+  readonly allowance: TokenBucket;
 };
 
 export class ProbeGate {
@@ -80,12 +79,12 @@ export class ProbeGate {
     if (sender === undefined) return this.#drop("malformed");
     const entry = this.#bySender.get(toBase64(sender) as Key);
     if (entry === undefined) return this.#drop("unknown");
-    if (!entry.allowance.has(now)) return this.#drop("flooded");
+    if (!entry.allowance.has(1, now)) return this.#drop("flooded");
     const nonce = toBase64(probeNonce(datagram));
     if (entry.nonces.has(nonce)) return this.#drop("replayed");
     const probe = decodeProbe(datagram, entry.key);
     if (probe === undefined) return this.#drop("forged");
-    entry.allowance.pay();
+    entry.allowance.spend(1, now);
     entry.nonces.add(nonce);
     const [oldest] = entry.nonces;
     if (oldest !== undefined && entry.nonces.size > NONCES_MAX) entry.nonces.delete(oldest);
@@ -95,9 +94,7 @@ export class ProbeGate {
 
   #meet(peer: string, discoveryKey: Key): Correspondent | undefined {
     const key = probeKey(this.#own.privateKey, keyBytes(discoveryKey));
-    return key === undefined
-      ? undefined
-      : { peer, key, nonces: new Set(), allowance: new Allowance(PROBES_BURST_MAX, PROBES_PER_SECOND_MAX) };
+    return key === undefined ? undefined : { peer, key, nonces: new Set(), allowance: new TokenBucket(PROBES_MAX) };
   }
 
   #drop(reason: Exclude<keyof GateCounts, "accepted">): undefined {

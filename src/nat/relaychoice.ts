@@ -7,11 +7,11 @@ import type { Millis } from "../kit/time.js";
 export type RelayLatency = { readonly relay: string; readonly roundTripMs: Millis };
 
 /** Both must hold for a change: an absolute gain and a relative one. */
-export const HOME_GAIN_MIN_MS: Millis = 10;
-export const HOME_GAIN_MIN_RATIO = 2 / 3;
+const HOME_GAIN_MIN_MS: Millis = 10;
+const HOME_GAIN_MIN_RATIO = 2 / 3;
 /** Latencies older than this are history. */
-export const LATENCY_MEMORY_MS: Millis = 5 * 60_000;
-export const LATENCIES_MAX = 64;
+const LATENCY_MEMORY_MS: Millis = 5 * 60_000;
+const LATENCIES_MAX = 64;
 
 /** Best latency per relay of the last five minutes. */
 export class RelayLatencies {

@@ -13,12 +13,12 @@ import { judge, type StunReport, type StunSample } from "./stunreport.js";
  */
 
 /** When a request is sent again, after the first. A first round asks faster: nobody knows how far the servers are. */
-export const STUN_TRIES_MS: readonly Millis[] = [0, 100, 200, 400, 800, 1_600];
+const STUN_TRIES_MS: readonly Millis[] = [0, 100, 200, 400, 800, 1_600];
 /** The whole round. Slower servers would be no use as relays either. */
 export const STUN_ROUND_MS: Millis = 3_000;
 /** After the first answer, the others get this long, or three times what the first took. */
-export const STUN_STRAGGLERS_MS: Millis = 300;
-export const STUN_SERVERS_MAX = 12;
+const STUN_STRAGGLERS_MS: Millis = 300;
+const STUN_SERVERS_MAX = 12;
 
 export type StunSend = { readonly to: Endpoint; readonly datagram: Uint8Array };
 

@@ -13,14 +13,14 @@ import { STUN_COOKIE } from "../kit/datagramkind.js";
  * decodeFrame is strict about lengths and about a fingerprint that is there; it never throws.
  */
 
-export const STUN_HEADER_BYTES = 20;
+const STUN_HEADER_BYTES = 20;
 export const STUN_TRANSACTION_BYTES = 12;
 /** A binding message is about 100 bytes; nothing longer than the smallest IPv6 MTU is looked at. */
-export const STUN_BYTES_MAX = 1_280;
+const STUN_BYTES_MAX = 1_280;
 /** Far above what anybody sends; it bounds the work per datagram. */
-export const STUN_ATTRIBUTES_MAX = 32;
+const STUN_ATTRIBUTES_MAX = 32;
 
-export const FINGERPRINT = 0x8028;
+const FINGERPRINT = 0x8028;
 const FINGERPRINT_XOR = 0x5354_554e;
 const FINGERPRINT_BYTES = 8;
 

@@ -37,9 +37,9 @@ export type StunReport = {
 };
 
 /** A counting NAT steps by 1 or 2, by more where others use it at the same moment. */
-export const STEP_MAX = 8;
+const STEP_MAX = 8;
 /** Ports foretold: one each for the destinations that will be pinged first. */
-export const PREDICTED_MAX = 6;
+const PREDICTED_MAX = 6;
 
 /** `locals`: the addresses of this device's own interfaces; `localPort`: of the socket that asked. */
 export function judge(samples: readonly StunSample[], localPort: number, locals: readonly Ip[]): StunReport {

@@ -87,7 +87,7 @@ export type SentPing = {
 };
 
 /** A pong that comes later proves nothing about now. */
-export const PING_TIMEOUT_MS: Millis = 5 * SECOND;
+const PING_TIMEOUT_MS: Millis = 5 * SECOND;
 /** Guessing ports has 500 under way. The oldest is forgotten. */
 export const PINGS_MAX = 1_024;
 

@@ -168,7 +168,7 @@ const ENTRIES: readonly Entry[] = [
 ];
 
 /** File names below templates/ that `sources` must hold, by their name there. */
-export const TEMPLATE_NAMES: readonly string[] = ENTRIES.map((entry) => `${entry.source}.hbs`);
+const TEMPLATE_NAMES: readonly string[] = ENTRIES.map((entry) => `${entry.source}.hbs`);
 
 /** The conntrack mark of connections out of the tunnel ("EXN"). */
 const TUNNEL_MARK = "0x0045584e";
@@ -227,10 +227,17 @@ function byFamily(values: CheckedContainerValues): Record<string, readonly (Ip |
   );
 }
 
+/** By name, so that there are no more than templates: compiling takes far longer than writing, and every look writes. */
+const compiled = new Map<string, { readonly source: string; readonly write: Handlebars.TemplateDelegate }>();
+
 function render(sources: Readonly<Record<string, string>>, name: string, context: object): string {
   const source = sources[name];
   if (source === undefined)
     throw new Failure("template-missing", `the template ${name} is not among the ${Object.keys(sources).length} given`);
+  const known = compiled.get(name);
+  if (known?.source === source) return known.write(context);
   // noEscape: the languages written here are not HTML. strict: a value that is not there is a mistake, not "".
-  return Handlebars.compile(source, { noEscape: true, strict: true })(context);
+  const write = Handlebars.compile(source, { noEscape: true, strict: true });
+  compiled.set(name, { source, write });
+  return write(context);
 }

@@ -24,7 +24,7 @@ const cidrOf = (family: 4 | 6) =>
   cidr.refine((prefix) => prefix.includes(":") === (family === 6), `must be an IPv${family} prefix`);
 
 /** The lists below become elements of nftables sets. */
-export const CONTAINER_LIST_MAX = 64;
+const CONTAINER_LIST_MAX = 64;
 
 /** A home's own address ranges; carrier-grade NAT (RFC 6598) is left out: there the neighbours are strangers. */
 const HOME_RANGES = [

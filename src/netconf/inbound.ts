@@ -19,7 +19,7 @@ export const INBOUND_TABLE = "exitnode_inbound";
 /** Of connection tracking: this conversation began outside of the tunnel. */
 export const INBOUND_MARK = "0x450002";
 /** Networks of this machine that count, the first ones: a list of hundreds of containers' is not worth their look-up. */
-export const NEAR_MAX = 32;
+const NEAR_MAX = 32;
 
 export function inboundTable({ device, fwmark, near }: Inbound): NftTable {
   const begun = `ct mark set ${INBOUND_MARK}`;

@@ -14,7 +14,7 @@ export const RESOLVER_FILES = [
 ] as const;
 
 /** resolv.conf(5) has three at most; keepers write more. */
-export const MACHINE_RESOLVERS_MAX = 8;
+const MACHINE_RESOLVERS_MAX = 8;
 
 const LOOPBACK = [parseCidr("127.0.0.0/8"), parseCidr("::1/128"), parseCidr("0.0.0.0/32"), parseCidr("::/128")];
 

@@ -1,8 +1,9 @@
 import * as z from "zod";
+import { isDialAddress } from "../kit/endpoint.js";
 import { remoteRelay } from "./coordinatorconfig.js";
 import { deviceLock, lockRecord, lockSecret, lockSignature } from "./lock.js";
 import { TAGS_MAX, waiting } from "./map.js";
-import { deviceName, ip, role } from "./schema.js";
+import { cidr, deviceName, ip, key, role } from "./schema.js";
 
 /**
  * The coordinator's HTTP API under /api/v1, on the admin socket (no token: the socket's mode is the right) and over
@@ -13,6 +14,7 @@ import { deviceName, ip, role } from "./schema.js";
  *   GET    /api/v1/keys                → { keys: keyInfo[] }
  *   DELETE /api/v1/keys/:id
  *   GET    /api/v1/devices             → { devices: deviceInfo[] }
+ *   POST   /api/v1/devices             appRequest → addedApp
  *   POST   /api/v1/devices/:id/revoke  (id or name) → deviceInfo; connected peers have been told when it answers
  *   POST   /api/v1/devices/:id/approve → deviceInfo
  *   PATCH  /api/v1/devices/:id         deviceRequest → deviceInfo
@@ -146,6 +148,17 @@ export const deviceInfo = z.object({
   rotateAtMs: z.number().optional(),
   /** Its part in the device lock; absent for an agent that knows of none. */
   lock: deviceLock.optional(),
+  /** A WireGuard app, and the exit node that its configuration is for. */
+  app: z
+    .object({
+      /** By its name; by its id when it is no more. */
+      exit: z.string(),
+      /** What it dials. */
+      endpoint: z.string(),
+      /** Why its configuration leads nowhere any more: the exit node is gone, or has another key or address. */
+      stale: z.enum(["exit", "key", "address"]).optional(),
+    })
+    .optional(),
   /**
    * In the answer to a revocation: the connected peers, those of other coordinators too, how many confirmed the new map,
    * and within what time.
@@ -176,6 +189,42 @@ export const deviceInfo = z.object({
     .optional(),
 });
 export type DeviceInfo = z.infer<typeof deviceInfo>;
+
+/** A WireGuard app to be let in, with a key pair that was made for it. */
+export const appRequest = z.strictObject({
+  name: deviceName,
+  /** Its private half is for the app alone. */
+  publicKey: key,
+  /** Its only peer, by id or name; without it the one exit node that there is. */
+  exit: z.string().min(1).max(64).optional(),
+  /** HOST:PORT, which the app dials; without it an address at which the exit node is known to be open. */
+  endpoint: z
+    .string()
+    .max(256)
+    .refine(isDialAddress, "must be HOST:PORT, as home.example.org:51820 or [2001:db8::7]:51820")
+    .optional(),
+  /** It is to send the network's own addresses through the tunnel, and nothing else. */
+  onlyNetwork: z.boolean().default(false),
+  /** Whose it is, by id or login; without it a member's own, and others' nobody's. */
+  user: z.string().min(1).max(254).optional(),
+  tags: tags.default([]),
+  /** Speaks for its public key where the network has a device lock. */
+  lock: deviceLock.omit({ signature: true }).optional(),
+});
+export type AppRequest = z.input<typeof appRequest>;
+
+/** The device, and what else its configuration says. */
+export const addedApp = deviceInfo.extend({
+  tunnel: z.object({
+    exitKey: key,
+    /** The network's own. */
+    ranges: z.array(cidr),
+    /** Who resolves names for those that use the exit node. */
+    resolvers: z.array(ip),
+    mtu: z.number().int(),
+  }),
+});
+export type AddedApp = z.infer<typeof addedApp>;
 
 /** What changes about a device; what is left out stays. */
 export const deviceRequest = z.strictObject({
@@ -221,7 +270,6 @@ export const tokenRequest = z.strictObject({
   scopes: z.array(scope).min(1).max(SCOPES.length),
   lifetimeMs: z.number().int().min(1_000).max(TOKEN_LIFETIME_MS_MAX).default(TOKEN_LIFETIME_MS_DEFAULT),
 });
-export type TokenRequest = z.input<typeof tokenRequest>;
 
 export const tokenInfo = z.object({
   id: z.string(),

@@ -43,7 +43,7 @@ export const CLOCK_SKEW_MAX_MS: Millis = 11 * MINUTE;
 
 /** Bytes a second that a device may send, by rate class; a relay may allow less. */
 export const RATE_CLASSES: readonly number[] = [1_250_000, 12_500_000, 125_000_000, 1_250_000_000];
-export const RATE_CLASS_DEFAULT = 2;
+const RATE_CLASS_DEFAULT = 2;
 
 export type Admission = {
   readonly machineKey: Key;

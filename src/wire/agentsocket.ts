@@ -151,6 +151,7 @@ export const agentStatus = z.object({
       role,
       addresses: z.array(ip),
       ...owned,
+      app: z.literal(true).optional(),
       online: z.boolean(),
       path: pathKind,
       /** Where its datagrams go when the path is direct. */
@@ -162,6 +163,8 @@ export const agentStatus = z.object({
       /** Why it is relayed. */
       why: explained.optional(),
       lastHandshakeAgeMs: z.number().optional(),
+      /** Since it was last heard; only where it leaves unanswered what WireGuard sends it. */
+      silentMs: z.number().optional(),
       receivedBytes: z.number(),
       sentBytes: z.number(),
     }),
@@ -199,6 +202,8 @@ export const netcheckAnswer = z.object({
     /** Why there is none, a line per reason. */
     why: z.array(z.string()),
   }),
+  /** The port that the configuration calls forwarded; "elsewhere" is also nowhere at all. */
+  forward: z.object({ endpoint: z.string(), leads: z.enum(["untried", "here", "elsewhere"]) }).optional(),
   relays: z.array(
     z.object({
       name: z.string(),
@@ -228,7 +233,13 @@ export const pingAnswer = z.object({
 export type PingAnswer = z.infer<typeof pingAnswer>;
 
 /** The device's own lock key, and the records it has verified, the last one in force; none: it knows of no lock. */
-export const lockAnswer = z.object({ key, records: z.array(lockRecord), trouble: z.string().optional() });
+export const lockAnswer = z.object({
+  key,
+  records: z.array(lockRecord),
+  /** The first of them was taken on the coordinator's word. */
+  believed: z.boolean().optional(),
+  trouble: z.string().optional(),
+});
 export type LockAnswer = z.infer<typeof lockAnswer>;
 
 export const lockRecordAnswer = z.object({ record: lockRecord });

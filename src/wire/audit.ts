@@ -30,10 +30,10 @@ export function auditHash(before: string, entry: AuditFields): string {
 const hashText = z.string().regex(/^[0-9a-f]{64}$/);
 
 /** The place in the log that a chain begins after, or ends in. */
-export const auditPlace = z.object({ seq: z.number().int().nonnegative(), hash: hashText });
+const auditPlace = z.object({ seq: z.number().int().nonnegative(), hash: hashText });
 export type AuditPlace = z.infer<typeof auditPlace>;
 
-export const auditEntry = z.object({
+const auditEntry = z.object({
   seq: z.number().int(),
   atMs: z.number(),
   /** "socket", "admin-token", "token:ID", "user:ID", "device:ID" or "coordinator". */

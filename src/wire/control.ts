@@ -33,6 +33,9 @@ export const SIGN_IN_POLL_MS = 2_000;
 /** Base64 of a sealed probe (probe.ts) that finds no other way to its receiver. */
 const sealedProbe = z.base64().max(4_096);
 
+/** WireGuard apps that an exit node tells of, of more the latest. */
+export const APPS_TOLD_MAX = 256;
+
 /** What a device tells about itself; sent whole each time. */
 export const deviceReport = z.object({
   /** address:port, most promising first. */
@@ -42,6 +45,13 @@ export const deviceReport = z.object({
   resolvers: z.array(ip).max(4),
   discoveryKey: key.optional(),
   homeRelay: z.string().max(64).optional(),
+  /** Those endpoints at which a stranger's first datagram is known to arrive; an older agent says nothing of it. */
+  open: z.array(z.string().max(64)).max(ENDPOINTS_MAX).optional(),
+  /** When the WireGuard apps that go through it were there, by device id and its own clock. */
+  apps: z
+    .array(z.object({ id: z.string().max(64), atMs: z.number() }))
+    .max(APPS_TOLD_MAX)
+    .optional(),
 });
 export type DeviceReport = z.infer<typeof deviceReport>;
 

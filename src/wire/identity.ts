@@ -13,7 +13,7 @@ import * as z from "zod";
  */
 
 /** What a person is to the network. */
-export const MEMBER_ROLES = ["owner", "admin", "auditor", "member"] as const;
+const MEMBER_ROLES = ["owner", "admin", "auditor", "member"] as const;
 export const memberRole = z.enum(MEMBER_ROLES);
 export type MemberRole = (typeof MEMBER_ROLES)[number];
 

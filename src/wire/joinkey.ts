@@ -3,18 +3,23 @@ import { concat, fromBase64Url, fromUtf8, toBase64Url, utf8 } from "../kit/bytes
 import { hash } from "../kit/crypto.js";
 import { Failure } from "../kit/failure.js";
 import { tryJson } from "../kit/json.js";
+import { lockRecord, readRecord } from "./lock.js";
 import { key } from "./schema.js";
 
 /**
  * A join key: `exnkey1-` and base64url of
  *
- *   body       JSON  {"c": coordinator's public key, "u": [urls], "s": secret}
+ *   body       JSON  {"c": coordinator's public key, "u": [urls], "s": secret, "l": record of the device lock}
  *   checksum   4 bytes, the first of BLAKE2s(body): a key that lost a character says so before any network is touched
  *
- * Whoever holds it trusts the coordinator by its key, not by a certificate: nothing is trusted on first use.
+ * Whoever holds it trusts the coordinator by its key, not by a certificate: nothing is trusted on first use. With "l",
+ * which the coordinator has no part in, that holds for the trusted devices too: the device begins with that record. It
+ * is a whole one, not its hash, so that any later record, and the secret that ends the lock, can be checked against it
+ * however many the coordinator has forgotten in between.
  */
 export const JOIN_KEY_PREFIX = "exnkey1-";
-export const JOIN_KEY_CHARACTERS_MAX = 2_048;
+/** Some 280 without a record, 530 with one trusted device, 8,000 with the fullest record that there may be. */
+export const JOIN_KEY_CHARACTERS_MAX = 10_240;
 const CHECKSUM_BYTES = 4;
 
 const body = z.strictObject({
@@ -24,16 +29,19 @@ const body = z.strictObject({
     .min(1)
     .max(8),
   s: z.string().min(16).max(128),
+  l: lockRecord.refine((record) => readRecord(record) !== undefined).optional(),
 });
 
 export type JoinKey = {
   readonly coordinatorKey: z.infer<typeof key>;
   readonly urls: readonly string[];
   readonly secret: string;
+  /** The trusted devices, as whoever made the key has verified them: a record, base64. */
+  readonly record?: string;
 };
 
-export function encodeJoinKey({ coordinatorKey, urls, secret }: JoinKey): string {
-  const bytes = utf8(JSON.stringify({ c: coordinatorKey, u: urls, s: secret }));
+export function encodeJoinKey({ coordinatorKey, urls, secret, record }: JoinKey): string {
+  const bytes = utf8(JSON.stringify({ c: coordinatorKey, u: urls, s: secret, l: record }));
   return JOIN_KEY_PREFIX + toBase64Url(concat(bytes, hash(bytes).subarray(0, CHECKSUM_BYTES)));
 }
 
@@ -53,7 +61,8 @@ export function decodeJoinKey(text: string): JoinKey {
     throw invalid("characters of it are missing or wrong");
   const parsed = body.safeParse(tryJson(fromUtf8(content) ?? ""));
   if (!parsed.success) throw invalid("it was made by another version");
-  return { coordinatorKey: parsed.data.c, urls: parsed.data.u, secret: parsed.data.s };
+  const { c: coordinatorKey, u: urls, s: secret, l: record } = parsed.data;
+  return { coordinatorKey, urls, secret, ...(record === undefined ? {} : { record }) };
 }
 
 function invalid(reason: string): Failure {

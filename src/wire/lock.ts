@@ -1,6 +1,14 @@
 import * as z from "zod";
 import { concat, equalSecrets, fromBase64, fromHex, toBase64, toHex, utf8 } from "../kit/bytes.js";
-import { ED25519_SIGNATURE_BYTES, ed25519PublicKeyOf, hash, signEd25519, verifyEd25519 } from "../kit/crypto.js";
+import {
+  ED25519_SIGNATURE_BYTES,
+  ed25519PublicKeyOf,
+  hash,
+  signEd25519,
+  type Verifier,
+  verifierOf,
+  verifyEd25519,
+} from "../kit/crypto.js";
 import { KEY_BYTES, type Key, keyBytes, keyOf } from "../kit/key.js";
 import { key } from "./schema.js";
 
@@ -163,10 +171,8 @@ export const signDevice = (signer: LockKey, lock: string, device: Key): string =
 
 /** Who has signed for the device in this lock, trusted or not; undefined: nobody. */
 export function signerOf(lock: string, device: Key, signature: string): Key | undefined {
-  const bytes = fromBase64(signature);
-  if (bytes?.length !== KEY_BYTES + ED25519_SIGNATURE_BYTES) return undefined;
-  const signer = bytes.subarray(0, KEY_BYTES);
-  return verifyEd25519(signer, wordFor(lock, device), bytes.subarray(KEY_BYTES)) ? keyOf(signer) : undefined;
+  const claim = wordClaim(lock, device, signature);
+  return claim !== undefined && verifyEd25519(claim.by, claim.words, claim.signature) ? keyOf(claim.by) : undefined;
 }
 
 /** How a device stands to the lock. Only "trusted" and "signed" are let in. */
@@ -174,23 +180,66 @@ export type Standing = Endorsement | "no-lock-key" | "other-keys";
 /** Of a lock key alone. */
 export type Endorsement = "trusted" | "signed" | "unsigned" | "shut-out";
 
+/** A device as others are told of it. */
+export type LockedKeys = DeviceKeys & { readonly lock?: DeviceLock | undefined };
+
+/** What two verifications find out about a device, whoever is trusted. */
+export type Proof = {
+  /** Its lock key speaks for its other keys. */
+  readonly speaks: boolean;
+  /** Who has signed for its lock key; undefined: nobody. */
+  readonly by?: Key | undefined;
+};
+
+export function proofOf(lock: string, device: LockedKeys): Proof {
+  if (device.lock === undefined) return { speaks: false };
+  const { key: own, signature } = device.lock;
+  const { by, words, signature: statement } = statementClaim(device, device.lock);
+  return {
+    speaks: verifyEd25519(by, words, statement),
+    by: signature === undefined ? undefined : signerOf(lock, own, signature),
+  };
+}
+
+/** Of many devices, in their order: verified in other threads, while this one goes on. */
+export function proofsOf(lock: string, devices: readonly LockedKeys[]): Promise<Proof[]> {
+  // A trusted device has signed for many.
+  const signers = new Map<Key, Verifier>();
+  const holds = async (claim: Claim | undefined): Promise<Key | undefined> => {
+    if (claim === undefined) return undefined;
+    const by = keyOf(claim.by);
+    const verifier = signers.get(by) ?? verifierOf(claim.by);
+    signers.set(by, verifier);
+    return (await verifier.verifySoon(claim.words, claim.signature)) ? by : undefined;
+  };
+  return Promise.all(
+    devices.map(async (device): Promise<Proof> => {
+      if (device.lock === undefined) return { speaks: false };
+      const { key: own, signature } = device.lock;
+      const word = signature === undefined ? undefined : wordClaim(lock, own, signature);
+      const [speaker, by] = await Promise.all([holds(statementClaim(device, device.lock)), holds(word)]);
+      return { speaks: speaker !== undefined, by };
+    }),
+  );
+}
+
 /** `trust`: the record in force. A signature counts for as long as its signer is trusted. */
-export function standingOf(trust: Trust, device: DeviceKeys & { readonly lock?: DeviceLock | undefined }): Standing {
-  const { lock } = device;
-  if (lock === undefined) return "no-lock-key";
-  const statement = fromBase64(lock.statement) ?? new Uint8Array();
-  if (!verifyEd25519(keyBytes(lock.key), statementOf(device), statement)) return "other-keys";
-  return endorsementOf(trust, lock);
+export function standingOf(trust: Trust, device: LockedKeys, proof: Proof = proofOf(trust.lock, device)): Standing {
+  if (device.lock === undefined) return "no-lock-key";
+  return proof.speaks ? endorsedBy(trust, device.lock.key, () => proof.by) : "other-keys";
 }
 
 /** The same of a lock key alone. */
-export function endorsementOf(
+export const endorsementOf = (
   trust: Trust,
   { key: own, signature }: Pick<DeviceLock, "key" | "signature">,
-): Endorsement {
+): Endorsement =>
+  endorsedBy(trust, own, () => (signature === undefined ? undefined : signerOf(trust.lock, own, signature)));
+
+function endorsedBy(trust: Trust, own: Key, signer: () => Key | undefined): Endorsement {
   if (trust.keys.includes(own)) return "trusted";
   if (trust.shutOut.includes(own)) return "shut-out";
-  const by = signature === undefined ? undefined : signerOf(trust.lock, own, signature);
+  const by = signer();
   return by !== undefined && trust.keys.includes(by) ? "signed" : "unsigned";
 }
 
@@ -210,6 +259,21 @@ export function parseLockSecret(text: string): string | undefined {
 }
 
 const inOrder = (keys: readonly Key[]): Uint8Array[] => [...new Set(keys)].map(keyBytes).sort(Buffer.compare);
+
+/** That `by` has signed these words. */
+type Claim = { readonly by: Uint8Array; readonly words: Uint8Array; readonly signature: Uint8Array };
+
+const statementClaim = (device: DeviceKeys, { key: own, statement }: DeviceLock): Claim => ({
+  by: keyBytes(own),
+  words: statementOf(device),
+  signature: fromBase64(statement) ?? new Uint8Array(),
+});
+
+function wordClaim(lock: string, device: Key, signature: string): Claim | undefined {
+  const bytes = fromBase64(signature);
+  if (bytes?.length !== KEY_BYTES + ED25519_SIGNATURE_BYTES) return undefined;
+  return { by: bytes.subarray(0, KEY_BYTES), words: wordFor(lock, device), signature: bytes.subarray(KEY_BYTES) };
+}
 
 const statementOf = ({ publicKey, discoveryKey }: DeviceKeys): Uint8Array =>
   concat(

@@ -56,6 +56,8 @@ export const mapPeer = z.object({
   /** The relay at which it is always connected, by id. */
   homeRelay: z.string().max(64).optional(),
   ...owned,
+  /** A WireGuard app: it knows the exit node that is told of it, and nothing of coordinators, relays or probes. */
+  app: z.literal(true).optional(),
   /** Where the network has a device lock. */
   lock: deviceLock.optional(),
 });

@@ -9,7 +9,7 @@ export const NAMES_DOMAIN_DEFAULT = "exitnode.internal";
 export const RECORDS_MAX = 1_024;
 export const RECORD_ADDRESSES_MAX = 16;
 export const SPLIT_MAX = 64;
-export const RESOLVERS_MAX = 4;
+const RESOLVERS_MAX = 4;
 /** With a label of a device before it, a name keeps within the 253 characters of RFC 1035 §2.3.4. */
 const DOMAIN_CHARACTERS_MAX = 189;
 
@@ -22,18 +22,16 @@ export const domainName = z
   .string()
   .refine(isName, "must be labels of a-z, 0-9 and - with dots between, as in home.example");
 /** A network's own domain. A single label would take a whole top-level domain from the Internet's names. */
-export const networkDomain = domainName.refine((text) => labels(text).length > 1, "must have two labels or more");
+const networkDomain = domainName.refine((text) => labels(text).length > 1, "must have two labels or more");
 
 /** A name that is no device's. Without a dot, it is in the network's domain. */
-export const extraRecord = z.object({
+const extraRecord = z.object({
   name: domainName,
   addresses: z.array(ip).min(1).max(RECORD_ADDRESSES_MAX),
 });
-export type ExtraRecord = z.infer<typeof extraRecord>;
 
 /** Look-ups below a domain go to resolvers of its own. */
-export const splitDomain = z.object({ domain: domainName, resolvers: z.array(ip).min(1).max(RESOLVERS_MAX) });
-export type SplitDomain = z.infer<typeof splitDomain>;
+const splitDomain = z.object({ domain: domainName, resolvers: z.array(ip).min(1).max(RESOLVERS_MAX) });
 
 export const mapNames = z.object({
   domain: networkDomain,

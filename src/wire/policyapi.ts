@@ -26,9 +26,9 @@ export const policyRequest = z.strictObject({
 /** Without a text, the policy that holds. */
 export const policyTrial = z.strictObject({ text: text.optional() });
 
-export const policyFinding = z.object({ line: z.number().int(), message: z.string() });
+const policyFinding = z.object({ line: z.number().int(), message: z.string() });
 
-export const policyChange = z.object({
+const policyChange = z.object({
   device: z.string(),
   at: z.string(),
   gains: z.array(z.string()),

@@ -26,9 +26,9 @@ import { ENDPOINTS_MAX } from "./map.js";
 
 export const TRANSACTION_BYTES = 12;
 /** A jumbo frame's worth; nobody probes for more. */
-export const PROBE_BYTES_MAX = 9_000;
+const PROBE_BYTES_MAX = 9_000;
 /** What stands around a body. */
-export const PROBE_OVERHEAD_BYTES = 4 + 32 + BOX_NONCE_BYTES + TAG_BYTES;
+const PROBE_OVERHEAD_BYTES = 4 + 32 + BOX_NONCE_BYTES + TAG_BYTES;
 /** A ping without padding. */
 export const PING_BYTES = PROBE_OVERHEAD_BYTES + 1 + TRANSACTION_BYTES;
 

@@ -49,7 +49,7 @@ export const REVOKE_PATH = "/revoke";
 export const RELAY_PROTOCOL = "exitnode-relay";
 /** The device's prologue holds the exporter value: sent as `Exitnode-Binding: exporter` with the upgrade. */
 export const BINDING_HEADER = "exitnode-binding";
-export const RELAY_PROLOGUE = "exitnode relay 1";
+const RELAY_PROLOGUE = "exitnode relay 1";
 
 export const HEADER_BYTES = 3;
 /** The longest tunnel MTU (9000) with WireGuard's own 32 bytes and its padding, with room. */

@@ -24,14 +24,38 @@ export const deviceName = z
 export const role = z.enum(["exit-node", "device"]);
 export type Role = z.infer<typeof role>;
 
-/** Parses foreign data: a Failure names the place and the expectation, never the value (it may be a secret). */
+/** Fields that are words for people to read again, and never secrets. */
+const PUBLIC_FIELDS: readonly PropertyKey[] = ["name", "role", "login", "user", "tags", "actions", "scopes", "address"];
+const QUOTED_CHARACTERS_MAX = 64;
+
+/**
+ * Parses foreign data: a Failure names the place and the expectation, and the value only of what cannot be a secret.
+ */
 export function parseWith<T>(schema: z.ZodType<T>, value: unknown, what: string, code = "message-invalid"): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const issues = result.error.issues.map(({ path, message }) =>
-    [...(path.length > 0 ? [path.join(".")] : []), message].join(": "),
+  const issues = result.error.issues.map(
+    (issue) =>
+      [...(issue.path.length > 0 ? [issue.path.join(".")] : []), issueWords(issue)].join(": ") +
+      quoted(issue.path, value),
   );
   throw new Failure(code, `${what} is invalid: ${issues.slice(0, 8).join("; ")}`);
+}
+
+/** `, got "Lap_Top"`. */
+function quoted(path: readonly PropertyKey[], whole: unknown): string {
+  if (!PUBLIC_FIELDS.includes(path.findLast((step) => typeof step !== "number") ?? "")) return "";
+  let value = whole;
+  for (const step of path) value = typeof value === "object" && value !== null ? Reflect.get(value, step) : undefined;
+  return typeof value === "string" ? `, got ${JSON.stringify(value.slice(0, QUOTED_CHARACTERS_MAX))}` : "";
+}
+
+/** What is wrong at one place, as people say it. */
+export function issueWords(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_value")
+    return `expected ${issue.values.length > 1 ? "one of " : ""}${issue.values.map(String).join(", ")}`;
+  if (issue.code === "invalid_type" && issue.message.endsWith("received undefined")) return "is missing";
+  return issue.message.replace(/^I/, "i");
 }
 
 function refuse(context: z.RefinementCtx, expected: string): never {

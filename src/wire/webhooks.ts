@@ -15,7 +15,7 @@ export const WEBHOOK_SECRET_BYTES = 32;
 const SECRET_PREFIX = "whsec_";
 
 /** "*", "device.*" or "device.revoke". */
-export const actionPattern = z
+const actionPattern = z
   .string()
   .max(64)
   .regex(/^(\*|[a-z][a-z-]*\.(\*|[a-z][a-z-]*))$/, 'must be "*", "device.*" or one action such as "device.revoke"');
@@ -31,7 +31,6 @@ export const webhookRequest = z.strictObject({
     .refine((url) => !/^[^/]*\/\/[^/]*@/.test(url), "must hold no user name and no password"),
   actions: z.array(actionPattern).min(1).max(32).default(["*"]),
 });
-export type WebhookRequest = z.input<typeof webhookRequest>;
 
 export const webhookInfo = z.object({
   id: z.string(),

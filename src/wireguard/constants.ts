@@ -62,8 +62,7 @@ export const COOKIE_REPLIES_MAX = 1_000;
 export const COOKIE_REPLIES_PER_SOURCE_MAX = 50;
 /** "Under load" lasts this long after the last excess. */
 export const LOAD_LASTS_MS = 1 * SECOND;
-/** Per source address under load: as many at once, and one more every so often. */
-export const SOURCE_BURST = 5;
-export const SOURCE_REFILL_MS = 50;
+/** Per source address under load. */
+export const SOURCE_MESSAGES_MAX = { perSecond: 20, burst: 5 } as const;
 /** Source addresses remembered by the budget; at the bound the whole table is begun anew. */
 export const SOURCES_MAX = 4_096;

@@ -1,13 +1,13 @@
 import type { Ip } from "../kit/ip.js";
 import { type Millis, SECOND } from "../kit/time.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import {
   COOKIE_REPLIES_MAX,
   COOKIE_REPLIES_PER_SOURCE_MAX,
   HANDSHAKES_BEFORE_LOAD,
   HANDSHAKES_MAX_UNDER_LOAD,
   LOAD_LASTS_MS,
-  SOURCE_BURST,
-  SOURCE_REFILL_MS,
+  SOURCE_MESSAGES_MAX,
   SOURCES_MAX,
 } from "./constants.js";
 
@@ -20,7 +20,7 @@ export class HandshakeBudget {
   #arrived = 0;
   #handled = 0;
   #loadUntil: Millis = Number.NEGATIVE_INFINITY;
-  #sources = new Map<Ip, { tokens: number; at: Millis }>();
+  #sources = new Map<Ip, TokenBucket>();
   #replies = 0;
   #repliesTo = new Map<Ip, number>();
 
@@ -56,10 +56,9 @@ export class HandshakeBudget {
   admit(source: Ip, now: Millis): boolean {
     if (this.#handled >= HANDSHAKES_MAX_UNDER_LOAD) return false;
     if (this.#sources.size >= SOURCES_MAX && !this.#sources.has(source)) this.#sources = new Map();
-    const bucket = this.#sources.get(source) ?? { tokens: SOURCE_BURST, at: now };
-    const tokens = Math.min(SOURCE_BURST, bucket.tokens + (now - bucket.at) / SOURCE_REFILL_MS);
-    this.#sources.set(source, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now });
-    if (tokens < 1) return false;
+    const bucket = this.#sources.get(source) ?? new TokenBucket(SOURCE_MESSAGES_MAX);
+    this.#sources.set(source, bucket);
+    if (!bucket.spend(1, now)) return false;
     this.#handled++;
     return true;
   }

@@ -21,7 +21,7 @@ export const TYPE_COOKIE_REPLY = 3;
 export const TYPE_TRANSPORT = 4;
 export const INITIATION_BYTES = 148;
 export const RESPONSE_BYTES = 92;
-export const COOKIE_REPLY_BYTES = 64;
+const COOKIE_REPLY_BYTES = 64;
 export const TRANSPORT_HEADER_BYTES = 16;
 /** The header and the tag of an empty plaintext: a keepalive. */
 export const TRANSPORT_BYTES_MIN = TRANSPORT_HEADER_BYTES + 16;

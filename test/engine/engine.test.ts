@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { Engine, openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import type { Failure } from "../../src/kit/failure.js";
 import { parseIp } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
@@ -35,7 +35,7 @@ test("an engine whose interface is deleted under it reports so, and a new set ma
   const failed = new Promise<void>((resolve) => {
     heard = resolve;
   });
-  const engine = openEngine({
+  const engine = new Engine({
     workerUrl: threadIn(place.name),
     onFailed: (failure) => {
       failures.push(failure);

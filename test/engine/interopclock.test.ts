@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { type Engine, openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { parseCidr } from "../../src/kit/ip.js";
 import { SECOND } from "../../src/kit/time.js";
@@ -102,7 +102,7 @@ test("our engine refuses a peer that restarted with an older clock until its clo
   t.after(() => removePlaces(...places));
   const us = identityOf("our engine with a clock");
   const identity = identityOf("a peer of our engine");
-  const engine: Engine = openEngine({ workerUrl: threadIn(here.name) });
+  const engine: Engine = new Engine({ workerUrl: threadIn(here.name) });
   t.after(() => engine.close());
   await engine.set({
     name: "exn-io-ga",

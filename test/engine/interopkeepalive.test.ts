@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type Engine, openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { parseCidr } from "../../src/kit/ip.js";
 import { SECOND } from "../../src/kit/time.js";
@@ -60,7 +60,7 @@ describe("persistent keepalives", { concurrency: true }, () => {
         go = await WireguardGo.start(places.outside, `${prefix}b`, program);
         await go.configure(them, PORT, [{ publicKey: us.publicKey, allowedIps: OURS.ip4 }]);
         await go.up(1420, `${THEIRS.ip4}/24`);
-        engine = openEngine({ workerUrl: threadIn(places.inside.name) });
+        engine = new Engine({ workerUrl: threadIn(places.inside.name) });
         await engine.set(want(device, { endpoint: `${OUTSIDE}:${PORT}` }));
         await must(places.inside, `ip link set ${device} mtu 1420 up`);
         await addressed(places.inside, device, `${OURS.ip4}/24`);
@@ -109,7 +109,7 @@ describe("persistent keepalives", { concurrency: true }, () => {
       const mine = `exn-io-l${number}`;
       const places = await makeNatPlaces(mine);
       t.after(() => removeNatPlaces(mine));
-      const engine = openEngine({ workerUrl: threadIn(places.outside.name) });
+      const engine = new Engine({ workerUrl: threadIn(places.outside.name) });
       t.after(() => engine.close());
       await engine.set(want(`${mine}a`));
       await must(places.outside, `ip link set ${mine}a mtu 1420 up`);
@@ -132,7 +132,7 @@ describe("persistent keepalives", { concurrency: true }, () => {
     const prefix = "exn-io-p";
     const places = await makeNatPlaces(prefix);
     t.after(() => removeNatPlaces(prefix));
-    const engine = openEngine({ workerUrl: threadIn(places.inside.name) });
+    const engine = new Engine({ workerUrl: threadIn(places.inside.name) });
     t.after(() => engine.close());
     const options = { identity: them, other: us.publicKey, own: THEIRS.ip4, allowedIps: [OURS.ip4] };
     const peer = await CorePeer.open(places.outside, parseEndpoint(`${OUTSIDE}:${PORT}`), options);

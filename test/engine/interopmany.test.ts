@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type Engine, openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { parseCidr } from "../../src/kit/ip.js";
 import type { WantInterface } from "../../src/wireguard/interface.js";
 import { CorePeer } from "./corepeer.js";
@@ -54,7 +54,7 @@ describe("a hundred peers", () => {
       ),
     );
   const raise = async (found: boolean): Promise<void> => {
-    engine = openEngine({ workerUrl: threadIn(here.name) });
+    engine = new Engine({ workerUrl: threadIn(here.name) });
     await engine.set(want(found));
     await must(here, `ip link set ${DEVICE} mtu 1420 up`);
     await addressed(here, DEVICE, `${OWN}/24`);

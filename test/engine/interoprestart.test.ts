@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { SECOND } from "../../src/kit/time.js";
 import { REKEY_TIMEOUT_MS, SILENCE_MS } from "../../src/wireguard/constants.js";
 import { threadIn } from "./enginethread.js";
@@ -103,7 +103,7 @@ async function opened(prefix: string, program: Program): Promise<Tunnel> {
 
 async function engineAgain(tunnel: Tunnel): Promise<void> {
   await tunnel.engine.close();
-  tunnel.engine = openEngine({ workerUrl: threadIn(tunnel.here.name) });
+  tunnel.engine = new Engine({ workerUrl: threadIn(tunnel.here.name) });
   await tunnel.set();
   await must(tunnel.here, `ip link set ${tunnel.device} mtu 1420 up`);
   await addressed(tunnel.here, tunnel.device, `${OURS.ip4}/24`, `${OURS.ip6}/64`);

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
-import { openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { OFFLOADS, type Offload } from "../../src/engine/offloads.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
@@ -47,7 +47,7 @@ after(() => removePlaces(...PLACES));
 
 async function openOne(index: 0 | 1, without: readonly Offload[]): Promise<Backend> {
   const place = places[index];
-  const engine = openEngine({ workerUrl: threadIn(place.name), without });
+  const engine = new Engine({ workerUrl: threadIn(place.name), without });
   const want = wantOf(index);
   await engine.set(want);
   await must(place, `ip link set ${want.name} mtu 1420 up`);
@@ -98,5 +98,5 @@ for (const name of NAMES)
 
 backendContract("the userspace engine without any offload", {
   prefix: "exn-en-w",
-  open: async (place) => openEngine({ workerUrl: threadIn(place.name), without: NAMES }),
+  open: async (place) => new Engine({ workerUrl: threadIn(place.name), without: NAMES }),
 });

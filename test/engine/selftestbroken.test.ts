@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type Engine, openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { concat } from "../../src/kit/bytes.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { parseCidr } from "../../src/kit/ip.js";
@@ -58,7 +58,7 @@ describe("authentic messages that hold packets", () => {
       own: THEIRS.ip4,
       allowedIps: [OURS.ip4, OURS.ip6],
     });
-    engine = openEngine({ workerUrl: threadIn(here.name) });
+    engine = new Engine({ workerUrl: threadIn(here.name) });
     const allowedIps = [parseCidr(THEIRS.ip4), parseCidr(THEIRS.ip6)];
     await engine.set({
       name: DEVICE,

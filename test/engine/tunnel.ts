@@ -1,4 +1,4 @@
-import { type Engine, openEngine } from "../../src/engine/engine.js";
+import { Engine } from "../../src/engine/engine.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { parseCidr } from "../../src/kit/ip.js";
 import type { Key } from "../../src/kit/key.js";
@@ -37,7 +37,7 @@ export class Tunnel {
     this.there = there;
     this.device = device;
     this.go = go;
-    this.engine = openEngine({ workerUrl: threadIn(here.name) });
+    this.engine = new Engine({ workerUrl: threadIn(here.name) });
     this.us = identityOf(`${device} us`);
     this.them = identityOf(`${device} them`);
   }

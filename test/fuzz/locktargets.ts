@@ -31,6 +31,8 @@ const secretHash = lockSecretHash(SECRET);
 const recordOf = (version: number, ...keys: (typeof laptop)[]): string =>
   signRecord(laptop, { lock: LOCK, version, secretHash, keys: keys.map(({ key }) => key), shutOut: [stranger.key] });
 const [first, second] = [recordOf(1, laptop), recordOf(2, laptop, phone)];
+/** One that a join key may carry. */
+export const lockRecordOfOurs = first;
 const signature = signDevice(laptop, LOCK, phone.key);
 const plain = (base64: string): Uint8Array => fromBase64(base64) ?? assert.fail("base64 of ours");
 
@@ -57,7 +59,7 @@ export const lockTargets = (): readonly Target[] => [
     ],
     (input) => {
       const { data } = mapLock.safeParse(tryJson(input));
-      const lock = new Lock([first], async () => undefined);
+      const lock = new Lock({ records: [first] }, async () => undefined);
       const before = lock.trust;
       lock.offer(data);
       if (before === undefined || lock.trust === before) return;

@@ -23,7 +23,7 @@ import { coordinatorConfig } from "../../src/wire/coordinatorconfig.js";
 import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
 import { initiate, respond } from "../../src/wire/noise.js";
 import { bytes, type Target, text } from "./harness.js";
-import { lockTargets } from "./locktargets.js";
+import { lockRecordOfOurs, lockTargets } from "./locktargets.js";
 import { pathTargets } from "./pathtargets.js";
 import { wireGuardTargets } from "./wireguardtargets.js";
 
@@ -228,7 +228,9 @@ export function targets(): readonly Target[] {
   return [
     text(
       "join key",
-      [encodeJoinKey({ coordinatorKey: publicKey, urls: ["https://203.0.113.7"], secret: SECRET })],
+      [{}, { record: lockRecordOfOurs }].map((more) =>
+        encodeJoinKey({ coordinatorKey: publicKey, urls: ["https://203.0.113.7"], secret: SECRET, ...more }),
+      ),
       (input) => refusing("join-key-invalid", () => decodeJoinKey(input)),
     ),
     bytes("control message to the coordinator", upward, (input) => void decodeToCoordinator(input)),

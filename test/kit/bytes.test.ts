@@ -51,10 +51,7 @@ test("durations are read in ms, s, m, h and d and told as people say them", () =
     undefined,
     undefined,
   ]);
-  assert.deepEqual([12, 12_340, 250_000, 3_660_000].map(formatDuration), [
-    "12 ms",
-    "12.3 s",
-    "4 min 10 s",
-    "1 h 1 min",
+  assert.deepEqual([12, 12_340, 250_000, 119_600, 900_000, 3_599_900, 3_660_000, 7_776_000_000].map(formatDuration), [
+    ...["12 ms", "12.3 s", "4 min 10 s", "2 min", "15 min", "1 h", "1 h 1 min", "90 days"],
   ]);
 });

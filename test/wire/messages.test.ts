@@ -14,6 +14,7 @@ import {
   type ToDevice,
 } from "../../src/wire/control.js";
 import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
+import { lockKeyOf, SHUT_OUT_MAX, signRecord, TRUSTED_MAX } from "../../src/wire/lock.js";
 
 const key = keyOf(hash(utf8("a key")));
 const report = {
@@ -130,13 +131,31 @@ test("a join key that lost or changed a character says so, without repeating it"
     `${text.slice(0, 30)}A${text.slice(31)}`,
     text.slice(8),
     "",
-    text.repeat(30),
+    text.repeat(60),
   ])
     assert.throws(
       () => decodeJoinKey(spoilt),
       (error: Error) =>
         "code" in error && error.code === "join-key-invalid" && !error.message.includes(text.slice(20, 40)),
     );
+});
+
+test("a join key carries a record of the device lock, the fullest too, and none that nobody has signed", () => {
+  const keys = Array.from({ length: TRUSTED_MAX + SHUT_OUT_MAX }, (_, at) => lockKeyOf(hash(utf8(`${at}`))));
+  const [signer = lockKeyOf(hash(utf8("nobody"))), ...others] = keys;
+  const trust = { lock: "0".repeat(32), version: 1, secretHash: "0".repeat(64) };
+  const publicOf = (some: typeof keys) => some.map((one) => one.key);
+  const small = signRecord(signer, { ...trust, keys: [signer.key], shutOut: [] });
+  const [trusted, shutOut] = [[signer, ...others.slice(0, TRUSTED_MAX - 1)], others.slice(TRUSTED_MAX - 1)];
+  const full = signRecord(signer, { ...trust, keys: publicOf(trusted), shutOut: publicOf(shutOut) });
+  const urls = Array.from({ length: 8 }, (_, at) => `https://coordinator-${at}.of-a-network.example.com:8443`);
+  for (const whole of [
+    { ...joinKey, record: small },
+    { ...joinKey, urls, record: full },
+  ])
+    assert.deepEqual(decodeJoinKey(encodeJoinKey(whole)), whole);
+  const altered = `${small.slice(0, 40)}${small[40] === "A" ? "B" : "A"}${small.slice(41)}`;
+  assert.throws(() => decodeJoinKey(encodeJoinKey({ ...joinKey, record: altered })), /not a whole join key/);
 });
 
 test("the request for a join key has defaults, bounds, and no fields of its own", () => {

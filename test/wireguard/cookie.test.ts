@@ -6,7 +6,7 @@ import { SECOND } from "../../src/kit/time.js";
 import {
   HANDSHAKES_BEFORE_LOAD,
   HANDSHAKES_MAX_UNDER_LOAD,
-  SOURCE_BURST,
+  SOURCE_MESSAGES_MAX,
   SOURCES_MAX,
 } from "../../src/wireguard/constants.js";
 import { CookieJar, CookieJudge } from "../../src/wireguard/cookie.js";
@@ -118,11 +118,14 @@ test("one address has a burst and then its pace; all together have the device's 
   for (let i = 0; i <= HANDSHAKES_BEFORE_LOAD; i++) budget.underLoad(0);
   const one = parseIp("192.0.2.1");
   const taken = Array.from({ length: 20 }, () => budget.admit(one, 0)).filter(Boolean).length;
-  assert.equal(taken, SOURCE_BURST);
+  assert.equal(taken, SOURCE_MESSAGES_MAX.burst);
   assert.equal(budget.admit(one, 50), true);
   assert.equal(budget.admit(one, 50), false);
   const many = Array.from({ length: SOURCES_MAX + 5 }, (_, i): Ip => ipFromBigInt(BigInt(0x0a000000 + i), 4));
-  assert.equal(many.filter((source) => budget.admit(source, 60)).length, HANDSHAKES_MAX_UNDER_LOAD - SOURCE_BURST - 1);
+  assert.equal(
+    many.filter((source) => budget.admit(source, 60)).length,
+    HANDSHAKES_MAX_UNDER_LOAD - SOURCE_MESSAGES_MAX.burst - 1,
+  );
 });
 
 test("a flooded device's replies are cookie replies to the flooder's index", () => {

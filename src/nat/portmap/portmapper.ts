@@ -13,9 +13,9 @@ import type { HttpAnswer, PortService, ServiceEffect, ServiceName } from "./serv
 /** Best first: PCP tells the nonce's owner alone, NAT-PMP the gateway's network, UPnP anybody. */
 const PREFERENCE: readonly ServiceName[] = ["pcp", "natpmp", "upnp"];
 /** What has not answered by then is absent: UPnP may take a second (MX) and has a description to hand out. */
-export const LOOK_MS: Millis = 2_500;
+const LOOK_MS: Millis = 2_500;
 /** The first to be found waits so long for a better one. */
-export const BETTER_MS: Millis = 250;
+const BETTER_MS: Millis = 250;
 /** A dial-back goes to the coordinator and back. */
 export const VERIFY_MS: Millis = 10 * SECOND;
 /** When nothing is held, it is looked again: routers are restarted, and settings changed. */

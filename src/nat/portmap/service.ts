@@ -49,7 +49,7 @@ export type HttpAnswer = { readonly status: number; readonly body: string };
 /** Asked for. RFC 6886 §3.3 and RFC 6887 §15 recommend two hours at most; a router that forgets us is noticed in one. */
 export const LEASE_SECONDS = 7_200;
 /** Whatever a router grants, within these it is renewed. */
-export const RENEW_MIN_MS: Millis = 30 * SECOND;
+const RENEW_MIN_MS: Millis = 30 * SECOND;
 export const RENEW_MAX_MS: Millis = 60 * MINUTE;
 /** RFC 6886 §3.1: from 250 ms, doubling. Nine tries would be 64 s; a router that is there answers at once. */
 export const REQUEST_TRIES_MS: readonly Millis[] = [250, 500, 1_000, 2_000];
