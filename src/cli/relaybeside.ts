@@ -7,6 +7,7 @@ import { RELAY_LIMITS, type RelayLimits } from "../relay/limits.js";
 import { RelayService } from "../relay/server.js";
 import { systemClock } from "../sys/clock.js";
 import { openDatagramSocket } from "../sys/dgram.js";
+import { chunkFreer } from "../sys/freeing.js";
 import type { Log } from "../sys/log.js";
 import { systemRandom } from "../sys/random.js";
 import { BINDING_HEADER, RELAY_PATH, RELAY_PROTOCOL } from "../wire/relay.js";
@@ -26,6 +27,7 @@ export async function openRelayBeside(want: RelayBesideWant, log?: Log): Promise
     clock: systemClock,
     random: systemRandom,
     limits: LIMITS_BESIDE,
+    freeChunk: chunkFreer(),
     sendDatagram: trials(),
     ...(log === undefined ? {} : { log }),
   });

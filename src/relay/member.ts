@@ -1,9 +1,9 @@
 import { KEY_BYTES, type Key, keyBytes } from "../kit/key.js";
-import type { Millis } from "../kit/time.js";
+import { type Millis, SECOND } from "../kit/time.js";
+import { type Rate, TokenBucket } from "../kit/tokenbucket.js";
 import { type Admission, RATE_CLASSES } from "../wire/admission.js";
 import type { RelayLimits } from "./limits.js";
 import type { Outbox, Port } from "./outbox.js";
-import { TokenBucket } from "./ratelimit.js";
 
 /** Where datagrams for one key go: its connections, and the one that sent last. */
 export type Place = {
@@ -20,10 +20,8 @@ export type Place = {
 const BURST_MS = 250;
 const BURST_BYTES_MIN = 65_536;
 /** GONE notes, and dial-backs, that one device can cause. */
-const NOTES_PER_SECOND = 2;
-const DIAL_BACKS_PER_SECOND = 0.5;
-const BURST_NOTES = 8;
-const BURST_DIAL_BACKS = 3;
+const NOTES_MAX: Rate = { perSecond: 2, burst: 8 };
+const DIAL_BACKS_MAX: Rate = { perSecond: 0.5, burst: 3 };
 
 /** One logged-in connection. */
 export class Member {
@@ -66,8 +64,8 @@ export class Member {
     this.port = given.port;
     this.outbox = given.outbox;
     this.place = given.place;
-    const rate = Math.min(RATE_CLASSES[admission.rateClass] ?? 0, limits.bytesPerSecondMax);
-    this.bucket = new TokenBucket(rate, Math.max(BURST_BYTES_MIN, (rate * BURST_MS) / 1_000), now);
+    const perSecond = Math.min(RATE_CLASSES[admission.rateClass] ?? 0, limits.bytesPerSecondMax);
+    this.bucket = new TokenBucket({ perSecond, burst: Math.max(BURST_BYTES_MIN, (perSecond * BURST_MS) / SECOND) });
     this.expiresAt = given.expiresAt;
     this.issuedAt = admission.issuedAt;
     this.heardAt = now;
@@ -76,12 +74,12 @@ export class Member {
 
   /** True when it may cause one more GONE note now. */
   spendNote(now: Millis): boolean {
-    this.#notes ??= new TokenBucket(NOTES_PER_SECOND, BURST_NOTES, now);
+    this.#notes ??= new TokenBucket(NOTES_MAX);
     return this.#notes.spend(1, now);
   }
 
   spendDialBack(now: Millis): boolean {
-    this.#dialBacks ??= new TokenBucket(DIAL_BACKS_PER_SECOND, BURST_DIAL_BACKS, now);
+    this.#dialBacks ??= new TokenBucket(DIAL_BACKS_MAX);
     return this.#dialBacks.spend(1, now);
   }
 }

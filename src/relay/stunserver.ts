@@ -1,7 +1,7 @@
 import type { Endpoint } from "../kit/endpoint.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import type { Clock } from "../sys/clock.js";
 import type { DatagramSocket } from "../sys/dgram.js";
-import { TokenBucket } from "./ratelimit.js";
 
 /** Answers a second, of everybody together: what a flood can make us send. */
 export const STUN_ANSWERS_PER_SECOND = 20_000;
@@ -14,7 +14,7 @@ export type StunCounters = { requests: number; answered: number; passedOver: num
 /** Answers STUN on the sockets until they are closed: from the port that was asked, which the asker's NAT lets in. */
 export function serveStun(sockets: readonly DatagramSocket[], answer: StunAnswerer, clock: Clock): StunCounters {
   const counters: StunCounters = { requests: 0, answered: 0, passedOver: 0 };
-  const bucket = new TokenBucket(STUN_ANSWERS_PER_SECOND, STUN_ANSWERS_PER_SECOND, clock.now());
+  const bucket = new TokenBucket({ perSecond: STUN_ANSWERS_PER_SECOND, burst: STUN_ANSWERS_PER_SECOND });
   for (const socket of sockets)
     socket.onReceive = (datagram, from) => {
       counters.requests++;

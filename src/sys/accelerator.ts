@@ -8,7 +8,7 @@ import type { Address, Libc } from "./libc.js";
  * accelerator.c, compiled beside the running file where the build machine had a C compiler: ChaCha20-Poly1305 for a
  * table of messages in one foreign call, and a wait that handles a lone packet.
  */
-export const ACCELERATOR_FILE = "accelerator.so";
+const ACCELERATOR_FILE = "accelerator.so";
 const KEY_BYTES = 32;
 export const ACCELERATOR_ARENA_BYTES = KEY_BYTES;
 

@@ -35,7 +35,7 @@ export const END_TIMEOUT_MS = 1_000;
  * What one connection may hand over in one turn of the event loop, so that a fast one leaves room for the others, and so
  * that what was read is still in the cache when it is written: 256 KiB cost a relay a sixth more processor time.
  */
-export const TURN_BYTES_MAX = 64 * 1024;
+const TURN_BYTES_MAX = 64 * 1024;
 /** RFC 9266 §2 */
 const EXPORTER_LABEL = "EXPORTER-Channel-Binding";
 const BINDING_BYTES = 32;

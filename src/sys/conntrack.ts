@@ -34,7 +34,7 @@ const READ_BYTES = 64 * 1024;
 /** The kernel answers at once; this is for one that does not. */
 const ANSWER_TIMEOUT_SECONDS = 2n;
 /** Flows of one peer, or of a few, that are forgotten in one go. */
-export const FLOWS_MAX = 65_536;
+const FLOWS_MAX = 65_536;
 
 /** Forgets the flows that one of the addresses began, or that were begun to it; returns how many. */
 export function forgetFlows(addresses: readonly Ip[], libc: Libc = loadLibc()): number {

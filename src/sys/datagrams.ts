@@ -17,12 +17,10 @@ const NAME_BYTES = 32;
 const MSG_DONTWAIT = 0x40;
 const MSG_TRUNC = 0x20;
 
-/** The longest UDP payload over IPv4 is 65,507 bytes, over IPv6 65,527. */
-export const DATAGRAM_BYTES_MAX = 65_535;
 /** A slot takes the longest message there is. Not a power of two: slots shall not share cache sets. */
 const RECEIVE_SLOT_BYTES = 65_536 + 192;
 export const RECEIVE_BATCH = 32;
-export const SEND_BATCH = 64;
+const SEND_BATCH = 64;
 const SEND_REGION_BYTES = 4 * 65_536;
 /** UDP_MAX_SEGMENTS of kernels before 6.9. */
 const SEGMENTS_MAX = 64;

@@ -17,7 +17,7 @@ export interface DatagramSocket {
 }
 
 /** A queue grows only while the machine's own interface is stuck; later datagrams are dropped then. */
-export const SEND_QUEUE_BYTES_MAX = 256 * 1024;
+const SEND_QUEUE_BYTES_MAX = 256 * 1024;
 
 /**
  * Binds the port on every address, on the one family the machine speaks if need be; with `address` on that one alone,

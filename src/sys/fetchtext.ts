@@ -6,7 +6,7 @@ import type { Millis } from "../kit/time.js";
 /** GETs a small text over the given address family; undefined for anything but a 200 within the deadline. */
 export type FetchText = (url: string, family: Family, timeoutMs: Millis) => Promise<string | undefined>;
 
-export const TEXT_BYTES_MAX = 4_096;
+const TEXT_BYTES_MAX = 4_096;
 
 export const fetchText: FetchText = (url, family, timeoutMs) =>
   new Promise((resolve) => {

@@ -51,11 +51,11 @@ export type HttpsReply = {
 };
 
 /** A Proxmox host delays every 401 by 3 s; a busy one takes some seconds more. */
-export const HTTPS_DEADLINE_MS: Millis = 30_000;
+const HTTPS_DEADLINE_MS: Millis = 30_000;
 /** The list of a node's packages is about 2 MB; nothing we ask for comes near this. */
-export const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
+const RESPONSE_BYTES_MAX = 16 * 1024 * 1024;
 /** Connections kept per host between reads; Proxmox closes them after 5 s of silence, so we do after 4. */
-export const POOLED_SOCKETS_MAX = 2;
+const POOLED_SOCKETS_MAX = 2;
 const POOLED_IDLE_MS: Millis = 4_000;
 
 export function openHttps(): Https {

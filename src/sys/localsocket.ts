@@ -5,8 +5,8 @@ import { tryJson } from "../kit/json.js";
 import type { Millis } from "../kit/time.js";
 
 /** A Unix socket on which one JSON value a line goes each way, in turn. */
-export const LINE_BYTES_MAX = 1024 * 1024;
-export const CONNECTIONS_MAX = 32;
+const LINE_BYTES_MAX = 1024 * 1024;
+const CONNECTIONS_MAX = 32;
 
 /**
  * Serves until the returned function is called. `answer` gets each line's JSON (undefined when it is none) and

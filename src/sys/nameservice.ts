@@ -30,7 +30,7 @@ export interface NameService {
 
 const LOOPBACK: { readonly [family in Family]: string } = { 4: "127.0.0.1", 6: "::1" };
 /** Conversations over TCP at once; the kernel refuses further ones. */
-export const CONVERSATIONS_MAX = 64;
+const CONVERSATIONS_MAX = 64;
 /** RFC 7766 §6.2.3 leaves it to the server; a stub asks again at once or not at all. */
 const IDLE_MS: Millis = 10_000;
 const MESSAGE_BYTES_MAX = 65_535;

@@ -1,15 +1,18 @@
-import { localExec } from "./exec.js";
+import { execFile } from "node:child_process";
 
 /**
  * What a daemon tells systemd (sd_notify(3)): "READY=1", "WATCHDOG=1", "STOPPING=1", "STATUS=…".
  *
  * Node opens no Unix datagram socket, so `systemd-notify` of the systemd package speaks for us; the unit needs
  * `NotifyAccess=all`, for the sender is then a child. Outside systemd (no NOTIFY_SOCKET) nothing happens, and a
- * notification that cannot be sent is no reason to stop: systemd itself acts on a missing one.
+ * notification that cannot be sent is no reason to stop: systemd itself acts on a missing one. Not through exec.ts, whose
+ * library stays in memory for the one word that a relay says every half minute.
  */
 export async function notifySystemd(state: string): Promise<void> {
   if (process.env.NOTIFY_SOCKET === undefined) return;
-  await localExec.run(["systemd-notify", state], { timeoutMs: NOTIFY_TIMEOUT_MS }).catch(() => undefined);
+  await new Promise<void>((resolve) => {
+    execFile("systemd-notify", [state], { timeout: NOTIFY_TIMEOUT_MS }, () => resolve());
+  });
 }
 
 const NOTIFY_TIMEOUT_MS = 5_000;

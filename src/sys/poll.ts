@@ -9,7 +9,7 @@ const POLLFD_BYTES = 8;
 const EFD_CLOEXEC = 0o2000000;
 const EFD_NONBLOCK = 0o4000;
 
-export const POLL_DESCRIPTORS_MAX = 8;
+const POLL_DESCRIPTORS_MAX = 8;
 export const POLL_ARENA_BYTES = POLL_DESCRIPTORS_MAX * POLLFD_BYTES;
 
 /** Waits for any of a few descriptors: struct pollfd is 0 i32 descriptor, 4 i16 wanted, 6 i16 found. */

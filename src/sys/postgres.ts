@@ -22,13 +22,11 @@ export interface Postgres {
    * called each time it stands: what was said before then went unheard. The function returned ends it.
    */
   listen(hear: Readonly<Record<string, (payload: string) => void>>, up: () => void): () => Promise<void>;
-  /** Payloads have at most NOTIFY_BYTES_MAX bytes. */
+  /** PostgreSQL takes payloads of less than 8,000 bytes. */
   notify(channel: string, payload: string): Promise<void>;
 }
 
-export const POOL_MAX = 8;
-/** PostgreSQL's limit is 8000 bytes, its terminating zero included. */
-export const NOTIFY_BYTES_MAX = 7_999;
+const POOL_MAX = 8;
 const CONNECT_TIMEOUT_MS: Millis = 5 * SECOND;
 /** Waiting for another coordinator's change included. */
 const STATEMENT_TIMEOUT_MS: Millis = 10 * SECOND;

@@ -14,7 +14,7 @@ export interface Prompt {
 }
 
 /** A secret on stdin is one line; more than this is not a secret. */
-export const SECRET_BYTES_MAX = 4_096;
+const SECRET_BYTES_MAX = 4_096;
 
 export function terminalPrompt(signal?: AbortSignal): Prompt {
   const shared = { output: process.stderr, ...(signal === undefined ? {} : { signal }) };

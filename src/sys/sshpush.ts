@@ -14,7 +14,7 @@ export type RemoteFile = {
   readonly owner: string;
 };
 
-export const PUSH_TIMEOUT_MS = 120_000;
+const PUSH_TIMEOUT_MS = 120_000;
 const SFTP_CLOSE_TIMEOUT_MS = 2_000;
 
 /**

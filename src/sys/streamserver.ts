@@ -1,8 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener } from "node:http";
-import { createServer as createSecureServer } from "node:https";
-import type { Server, Socket } from "node:net";
+import { createServer as createTcpServer } from "node:net";
 import type { Duplex } from "node:stream";
-import { DEFAULT_CIPHERS } from "node:tls";
+import { createSecureContext, DEFAULT_CIPHERS, TLSSocket } from "node:tls";
 import { adaptMessages, type ByteStream, MESSAGE_BYTES_MAX, SocketStream } from "./bytestream.js";
 import { boundPort, closeServer, listenOn, type Served, trackStreams } from "./listening.js";
 
@@ -25,9 +24,9 @@ export type SmallReply = { readonly status: number; readonly type?: string; read
 /** Answers a request whose body is at most BODY_BYTES_MAX long. */
 export type SmallAnswer = (request: SmallRequest) => SmallReply;
 
-export const BODY_BYTES_MAX = 1_024;
-/** From a connection to its TLS, from there to the end of its headers, and of its request: each has so long. */
-export const PATIENCE_MS = 10_000;
+const BODY_BYTES_MAX = 1_024;
+/** From a connection until it has left HTTP or has its answer. */
+const PATIENCE_MS = 10_000;
 
 /**
  * AES-128 before AES-256, where Node has it the other way round: what is carried is ciphertext already, and it is a
@@ -52,53 +51,122 @@ export type StreamService = {
 export async function serveStreams(service: StreamService): Promise<Served> {
   const { address, port, key, certificate, connectionsMax, streams, answer } = service;
   const { waitingMax = connectionsMax, patienceMs = PATIENCE_MS } = service;
-  const server = createSecureServer(
-    {
-      key,
-      cert: certificate,
-      minVersion: "TLSv1.2",
-      ciphers: CIPHERS,
-      handshakeTimeout: patienceMs,
-      headersTimeout: patienceMs,
-      requestTimeout: patienceMs,
-      connectionsCheckingInterval: patienceMs / 2,
-    },
-    smallListener(answer),
-  );
-  server.maxConnections = connectionsMax;
-  const left = limitWaiting(server, waitingMax);
-  server.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
-    left(request.socket);
-    stream.on("error", () => stream.destroy());
-    if (request.url?.split("?")[0] === streams.path) upgradeStream(streams, request, stream, head);
-    else refuseUpgrade(stream, "404 Not Found");
+  const secureContext = createSecureContext({
+    key,
+    cert: certificate,
+    // No client shows a certificate: without this, Node keeps the Web's 140 authorities to judge them by.
+    ca: [],
+    minVersion: "TLSv1.2",
+    ciphers: CIPHERS,
+    honorCipherOrder: true,
   });
-  const open = trackStreams(server);
+  const waiting = new Waiting(waitingMax, patienceMs);
+  const open = new Set<Duplex>();
+  function ended(this: TLSSocket): void {
+    open.delete(this);
+    waiting.left(this);
+  }
+  const accept = (stream: TLSSocket, bound: boolean, head: Uint8Array): void => {
+    waiting.left(stream);
+    stream.write(switchingTo(streams.protocol));
+    streams.accept(new SocketStream(stream, plainAddress(stream.remoteAddress ?? ""), bound, head));
+  };
+  function heardFirst(this: TLSSocket, chunk: Buffer): void {
+    this.off("data", heardFirst);
+    const asked = askedAtOnce(streams, chunk);
+    if (asked !== undefined) {
+      accept(this.pause(), asked.bound, asked.head);
+      return;
+    }
+    this.unshift(chunk);
+    http.emit("connection", this);
+  }
+  // It never listens: it is handed the connections of whoever is no device, or writes a request in pieces.
+  const http = createServer(smallListener(answer));
+  http.on("upgrade", (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+    if (request.url?.split("?")[0] !== streams.path) {
+      refuseUpgrade(stream, "404 Not Found");
+      return;
+    }
+    if (stream instanceof TLSSocket) waiting.left(stream);
+    upgradeStream(streams, request, stream, head);
+  });
+  const server = createTcpServer({ noDelay: true }, (socket) => {
+    const stream = new TLSSocket(socket, { isServer: true, secureContext });
+    open.add(stream);
+    waiting.enter(stream);
+    stream.on("error", destroyThis);
+    stream.on("close", ended);
+    stream.on("data", heardFirst);
+  });
+  server.maxConnections = connectionsMax;
   await listenOn(server, address, port);
-  return { port: boundPort(server), close: () => closeServer(server, open) };
+  const close = (): Promise<void> => {
+    waiting.end();
+    return closeServer(server, open);
+  };
+  return { port: boundPort(server), close };
 }
 
 /**
- * Bounds the connections that are still in TCP, TLS or HTTP: who opens thousands and says nothing takes the place of
- * others who say nothing. The function it returns is told who has left HTTP.
+ * The connections that are still in TLS or HTTP, bounded in number and time: who opens thousands and says nothing takes
+ * the place of others who say nothing.
  */
-function limitWaiting(server: Server, waitingMax: number): (socket: Socket) => void {
-  // TLS has a socket of its own over the one that was accepted: both name the same other end.
-  const nameOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
-  const waiting = new Map<string, Socket>();
-  function ended(this: Socket): void {
-    if (waiting.get(nameOf(this)) === this) waiting.delete(nameOf(this));
+class Waiting {
+  readonly #most: number;
+  /** Oldest first, with the time of each. */
+  readonly #since = new Map<TLSSocket, number>();
+  readonly #look: NodeJS.Timeout;
+
+  constructor(most: number, patienceMs: number) {
+    this.#most = most;
+    this.#look = setInterval(() => {
+      const late = performance.now() - patienceMs;
+      for (const [stream, since] of this.#since) {
+        if (since > late) break;
+        stream.destroy();
+      }
+    }, patienceMs / 2);
+    this.#look.unref();
   }
-  server.on("connection", (socket: Socket) => {
-    waiting.set(nameOf(socket), socket);
-    socket.on("close", ended);
-    if (waiting.size > waitingMax) for (const [, oldest] of waiting) return void oldest.destroy();
-  });
-  return (socket) => {
-    waiting.get(nameOf(socket))?.off("close", ended);
-    waiting.delete(nameOf(socket));
-  };
+
+  enter(stream: TLSSocket): void {
+    this.#since.set(stream, performance.now());
+    if (this.#since.size <= this.#most) return;
+    for (const [oldest] of this.#since) {
+      this.#since.delete(oldest); // now: its "close" comes later than the next connection may
+      oldest.destroy();
+      break;
+    }
+  }
+
+  left(stream: TLSSocket): void {
+    this.#since.delete(stream);
+  }
+
+  end(): void {
+    clearInterval(this.#look);
+  }
 }
+
+function destroyThis(this: TLSSocket): void {
+  this.destroy();
+}
+
+/**
+ * What a device asks, when its first bytes are all of its request, as they are. Read by hand: what the HTTP parser
+ * leaves in memory of a connection that has left it is 2 KB.
+ */
+function askedAtOnce({ path, protocol, bindingHeader }: Streams, chunk: Buffer) {
+  const end = chunk.indexOf("\r\n\r\n");
+  const [line, ...headers] = chunk.toString("latin1", 0, Math.max(0, end)).toLowerCase().split("\r\n");
+  const wanted = ["connection: upgrade", `upgrade: ${protocol}`];
+  if (line !== `get ${path} http/1.1` || !wanted.every((header) => headers.includes(header))) return undefined;
+  return { bound: headers.includes(`${bindingHeader}: exporter`), head: chunk.subarray(end + 4) };
+}
+
+const switchingTo = (protocol: string): string =>
+  `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
 
 /** Small requests without TLS, for what stays on one machine. */
 export async function servePlain(address: string, port: number, answer: SmallAnswer): Promise<Served> {
@@ -116,7 +184,7 @@ export function upgradeStream(streams: Streams, request: IncomingMessage, stream
   else if (wanted !== protocol) refuseUpgrade(stream, "426 Upgrade Required");
   else {
     request.socket.setNoDelay(true);
-    stream.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`);
+    stream.write(switchingTo(protocol));
     const bound = request.headers[bindingHeader] === "exporter";
     accept(new SocketStream(stream, plainAddress(request.socket.remoteAddress ?? ""), bound, head));
   }
@@ -161,6 +229,7 @@ function smallListener(answer: SmallAnswer): RequestListener {
       const [path = ""] = (incoming.url ?? "").split("?");
       const { status, type, body } = answer({ method: incoming.method ?? "", path, body: Buffer.concat(chunks) });
       outgoing.writeHead(status, {
+        connection: "close",
         "content-length": Buffer.byteLength(body ?? ""),
         ...(type && { "content-type": type }),
       });

@@ -15,7 +15,7 @@ const TUN_F_USO4 = 0x20;
 const TUN_F_USO6 = 0x40;
 const IFREQ_BYTES = 40;
 /** IFNAMSIZ less the terminating zero. */
-export const INTERFACE_NAME_MAX = 15;
+const INTERFACE_NAME_MAX = 15;
 
 const TUN_PATH = "/dev/net/tun";
 

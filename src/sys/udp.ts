@@ -45,9 +45,9 @@ const UDP_SEGMENT = 103;
 const UDP_GRO = 104;
 
 /** 50 ms of a gigabit a second: what may come in while the engine is busy or not scheduled. */
-export const SOCKET_BUFFER_BYTES = 7 * 1024 * 1024;
+const SOCKET_BUFFER_BYTES = 7 * 1024 * 1024;
 /** A full send buffer holds the engine up no longer than this; then the datagram is dropped. */
-export const SEND_TIMEOUT_MS = 100;
+const SEND_TIMEOUT_MS = 100;
 
 /** Undefined when the machine does not speak the family. Port 0 takes any free one. */
 function openUdp(libc: Libc, family: Family, port: number, options: UdpOptions): UdpSocket | undefined {

@@ -76,7 +76,7 @@ export const dialWebSocket: Dial = (url, { messageBytesMax, timeoutMs, handshake
   });
 
 const LATE = "the connection was not made in time";
-export const CLOSE_TIMEOUT_MS: Millis = 1_000;
+const CLOSE_TIMEOUT_MS: Millis = 1_000;
 /** Messages kept for a listener that is not there yet; no peer of ours sends two unasked. */
 const BACKLOG_MESSAGES_MAX = 4;
 

@@ -109,3 +109,59 @@ test("however many say nothing, only so many of them are there, and a device get
   for (const socket of more) socket.destroy();
   for (const stream of streams) stream.terminate();
 });
+
+const UPGRADE = `${REQUEST}Connection: Upgrade\r\nUpgrade: ${RELAY_PROTOCOL}\r\n\r\n`;
+
+test(
+  "a device's request is taken wherever it was cut in two, and its first words come with it or after it",
+  LIMIT,
+  async () => {
+    const whole = `${UPGRADE}hello`;
+    for (const at of [1, REQUEST.length, UPGRADE.length - 1, UPGRADE.length, whole.length]) {
+      const count = accepted.length;
+      const socket = await openSecure();
+      socket.write(whole.slice(0, at));
+      // By the time that another one has its TLS, the first piece has been read.
+      (await openSecure()).destroy();
+      socket.write(whole.slice(at));
+      const [answer] = await once(socket, "data");
+      assert.match(String(answer), /^HTTP\/1\.1 101 /, `cut at ${at}`);
+      const stream = accepted[count] ?? assert.fail(`not accepted, cut at ${at}`);
+      assert.equal(await firstWords(stream, 5), "hello", `cut at ${at}`);
+      socket.destroy();
+    }
+  },
+);
+
+/** The first bytes of a stream, so many at least. */
+function firstWords(stream: ByteStream, length: number): Promise<string> {
+  let heard = "";
+  return new Promise((resolve, reject) => {
+    stream.listen({
+      data(chunks) {
+        heard += Buffer.concat(chunks).toString();
+        if (heard.length >= length) resolve(heard);
+      },
+      written: () => undefined,
+      closed: (reason) => reject(new Error(reason)),
+    });
+  });
+}
+
+test(
+  "connections that are reset in the middle of TLS or of a request harm nobody: a device gets in",
+  LIMIT,
+  async () => {
+    for (const said of ["", REQUEST, UPGRADE, "POST /revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx"]) {
+      const early = await openPlain();
+      early.write(Uint8Array.of(22, 3, 1), () => early.resetAndDestroy());
+      const plain = await openPlain();
+      const socket = connectSecure({ socket: plain, rejectUnauthorized: false });
+      socket.on("error", () => undefined);
+      await once(socket, "secureConnect");
+      await new Promise<void>((resolve) => socket.write(said, () => resolve()));
+      plain.resetAndDestroy();
+    }
+    (await dial()).terminate();
+  },
+);
