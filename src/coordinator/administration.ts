@@ -10,13 +10,13 @@ import { withOpenApi } from "./api/openapi.js";
 import type { ApiParts } from "./api/parts.js";
 import { Replays } from "./api/replays.js";
 import { apiRoutes } from "./api/routes.js";
-import { Herald } from "./herald.js";
 import { Metrics } from "./metrics.js";
 import { Webhooks } from "./webhooks.js";
+import { WebhookSender } from "./webhooksender.js";
 
 export type AdministrationParts = {
   /** What the operations work on. */
-  readonly api: Omit<ApiParts, "webhooks" | "herald" | "allowLocalWebhooks">;
+  readonly api: Omit<ApiParts, "webhooks" | "webhookSender" | "allowLocalWebhooks">;
   readonly clock: Clock;
   readonly random: Random;
   readonly version: string;
@@ -42,11 +42,11 @@ export function openAdministration(parts: AdministrationParts): Administration {
   const wall = (): number => clock.wall();
   const webhooks = new Webhooks({ store, random, wall });
   const post: WebPost = parts.post ?? (() => Promise.resolve({ reason: "this coordinator sends no webhooks" }));
-  const herald = new Herald({ store, webhooks, post, clock, random, allowLocal, ...log });
+  const webhookSender = new WebhookSender({ store, webhooks, post, clock, random, allowLocal, ...log });
   const metrics = new Metrics();
   addReadings(metrics, api, version);
   const mounted = {
-    routes: withOpenApi(apiRoutes({ ...api, webhooks, herald, allowLocalWebhooks: allowLocal }), version),
+    routes: withOpenApi(apiRoutes({ ...api, webhooks, webhookSender, allowLocalWebhooks: allowLocal }), version),
     now: () => clock.now(),
     replays: new Replays({ store, random, wall }),
     metrics,
@@ -61,7 +61,7 @@ export function openAdministration(parts: AdministrationParts): Administration {
   return {
     overNetwork: (request, caller) => network.fetch(request, caller),
     overSocket: (request, caller) => socket.fetch(request, caller),
-    close: () => herald.close(),
+    close: () => webhookSender.close(),
   };
 }
 

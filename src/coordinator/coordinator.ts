@@ -15,7 +15,6 @@ import { ChangeFeed } from "./changefeed.js";
 import { isMember } from "./device.js";
 import { DeviceLocks } from "./devicelock.js";
 import { expel } from "./expulsion.js";
-import { Fellows } from "./fellows.js";
 import { openIdentity } from "./identity/identity.js";
 import { LOBBY_MAX } from "./lobby.js";
 import { Lockout } from "./lockout.js";
@@ -23,6 +22,7 @@ import { Membership } from "./membership.js";
 import { Names } from "./names.js";
 import { senderOf } from "./neighbourhood.js";
 import type { NetworkFacts } from "./netmap.js";
+import { OtherCoordinators } from "./othercoordinators.js";
 import { Policies } from "./policies.js";
 import { DEVICE_MESSAGE_BYTES_MAX, Reception } from "./reception.js";
 import { DEVICES_MAX, Registry } from "./registry.js";
@@ -33,8 +33,8 @@ import { Tokens } from "./tokens.js";
 import { Upkeep } from "./upkeep.js";
 import { isPage, mountSite } from "./web/site.js";
 
-/** Every device's connection, the strangers', and as many again for administration and probes. */
-export const CONNECTIONS_MAX = DEVICES_MAX + 2 * LOBBY_MAX;
+/** Every device's connection, the lobby's two stages, and as many as one of them for administration and probes. */
+export const CONNECTIONS_MAX = DEVICES_MAX + 3 * LOBBY_MAX;
 
 export type CoordinatorParts = StorageParts & {
   readonly serveHttps: (service: SecureService) => Promise<Served>;
@@ -149,10 +149,10 @@ export async function startCoordinator(
   const { visibility } = policies;
   // A run's numbers are above every earlier run's, so that a device can tell an old map from a new one.
   const seqBase = store.epoch * 2 ** 32;
-  const fellows =
+  const others =
     postgres === undefined
       ? undefined
-      : new Fellows(
+      : new OtherCoordinators(
           { store, feed, postgres, clock, random, catchUp: () => registry.catchUp(), ...log },
           {
             onPresence: (ids) => {
@@ -169,7 +169,7 @@ export async function startCoordinator(
     clock,
     seqBase,
     sealSeed: seed,
-    ...(fellows === undefined ? {} : { fellows }),
+    ...(others === undefined ? {} : { others }),
   });
   feed.on("setting", async (view) => {
     if (await relays.reread(view)) switchboard.relaysChanged();
@@ -181,7 +181,7 @@ export async function startCoordinator(
     for (const { before, after } of changes)
       if (before !== undefined && isMember(before) && (after === undefined || !isMember(after))) {
         own?.revoke(before.machineKey);
-        void switchboard.expelHere(before.id).then((told) => fellows?.tell(before.id, told));
+        void switchboard.expelHere(before.id).then((told) => others?.tell(before.id, told));
       } else switchboard.changed((after ?? before)?.id);
   });
   const lockout = new Lockout();
@@ -208,7 +208,7 @@ export async function startCoordinator(
     tlsFingerprint: tls.fingerprint,
     urls: want.urls,
     devices: registry.devices.size,
-    online: switchboard.online + (fellows?.online ?? 0),
+    online: switchboard.online + (others?.online ?? 0),
     startedAtMs,
     admissionKey: keyOf(signer),
     relays: relays.map.length,
@@ -257,13 +257,13 @@ export async function startCoordinator(
     await relays.close();
     await Promise.all(opened.map((served) => served.close()));
     await administration.close();
-    await fellows?.close();
+    await others?.close();
     await registry.settled();
     await store.close();
   };
   try {
-    await fellows?.open();
-    if (own !== undefined && fellows !== undefined && fellows.count > 0)
+    await others?.open();
+    if (own !== undefined && others !== undefined && others.count > 0)
       parts.log?.warn(
         "devices reach each other's relays only by a name of its own: set relay.enabled: false here, and exitnode relay up",
       );

@@ -43,7 +43,24 @@ export type Device = {
   readonly approvedRoutes: readonly Cidr[];
   /** Its lock key, what that says of its other keys and, where the network has a device lock, who signed for it. */
   readonly lock?: DeviceLock;
+  /** In place of an agent. */
+  readonly app?: App;
 };
+
+/** A WireGuard app: what it was configured with stays as it is, for nobody can tell it anything. */
+export type App = {
+  /** The exit node that is its only peer, by id: it may be no more. */
+  readonly exitId: string;
+  /** The key that it knows that one by. */
+  readonly exitKey: Key;
+  /** HOST:PORT, which it dials. */
+  readonly endpoint: string;
+};
+
+/** Whether the two can be peers at all, whatever the policy says: an app has its exit node and nobody else. */
+export function canMeet(one: Device, other: Device): boolean {
+  return (one.app?.exitId ?? other.id) === other.id && (other.app?.exitId ?? one.id) === one.id;
+}
 
 /** Who is in, approved or not. */
 export const isMember = (device: Device): boolean => device.revokedAtMs === undefined;

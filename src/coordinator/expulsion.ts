@@ -11,13 +11,18 @@ export type ExpulsionParts = {
   readonly relays: Pick<Relays, "revoke">;
   readonly log?: Log;
 };
-export type Expelled = { readonly device: Device; readonly told: Told & { readonly relays: RelaysTold } };
+export type Expelled = { readonly device: Device; readonly told: Told & { readonly relays?: RelaysTold } };
 
 /** Shuts a device out for good, by id or name: its connected peers and the relays have been told when this is fulfilled. */
 export async function expel(parts: ExpulsionParts, idOrName: string, by: Actor): Promise<Expelled> {
   const { registry, switchboard, relays, log } = parts;
   const device = await registry.revoke(idOrName, by);
-  const [told, relaysTold] = await Promise.all([switchboard.expel(device.id), relays.revoke(device.machineKey)]);
-  log?.info("device revoked", { device: device.id, name: device.name, ...told, relays: relaysTold });
-  return { device, told: { ...told, relays: relaysTold } };
+  const [told, relaysTold] = await Promise.all([
+    switchboard.expel(device.id),
+    // No relay has ever let an app in.
+    device.app === undefined ? relays.revoke(device.machineKey) : undefined,
+  ]);
+  const all = relaysTold === undefined ? told : { ...told, relays: relaysTold };
+  log?.info("device revoked", { device: device.id, name: device.name, ...all });
+  return { device, told: all };
 }

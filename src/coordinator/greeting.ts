@@ -3,13 +3,14 @@ import type { Key } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { Random } from "../sys/random.js";
 import type { Refusal } from "../wire/control.js";
+import { isKeyKept } from "./apps.js";
 import type { Change } from "./commitqueue.js";
 import type { Device } from "./device.js";
 import { admit, type Hello, type Network, renews } from "./entrance.js";
 import { personKey, signedIn } from "./identity/personkey.js";
 import { hashSecret } from "./joinkeys.js";
 import { withKeyExpiry } from "./networksettings.js";
-import { isPaced, rotated } from "./rotation.js";
+import { isPaced, KEPT, rotated } from "./rotation.js";
 import { sameDevice } from "./store/devices.js";
 import type { Turn } from "./turn.js";
 
@@ -73,7 +74,8 @@ async function greet(
   if (person !== undefined) await view.signIns.remove(machineKey);
   if (entered === undefined) return { refusal: "sign-in-refused" };
   const before = network.devices.get(entered.id);
-  const device = await rotated(entered, before, hello, settings, random, now);
+  const pace = isKeyKept(entered, network.devices) ? async () => KEPT : settings;
+  const device = await rotated(entered, before, hello, pace, random, now);
   const by = { name: `device:${device.id}`, remote };
   if (entrance.kind === "known") {
     if (person !== undefined)

@@ -1,5 +1,5 @@
-import { Acquaintance } from "./acquaintance.js";
 import type { Device } from "./device.js";
+import { PeerPairs } from "./peerpairs.js";
 import type { Visibility } from "./visibility.js";
 
 /** Changes noted one by one for a device; from then on, when they are more than half of its peers, it gets them all. */
@@ -36,7 +36,8 @@ type Page = { seq: number; noted: Set<string> | "all"; head: boolean; peers: num
 export class Ledger {
   readonly #parts: LedgerParts;
   readonly #pages = new Map<string, Page>();
-  readonly #known = new Acquaintance();
+  /** As of the changes so far. */
+  readonly #peers = new PeerPairs();
   /** What others' rules and names may depend on, as it was when the device last changed. */
   readonly #standings = new Map<string, string>();
 
@@ -62,21 +63,21 @@ export class Ledger {
     const { devices, visibility } = this.#parts;
     const device = devices.get(id);
     const now = new Set(device === undefined ? [] : visibility.peersOf(device).map((peer) => peer.id));
-    const before = this.#known.of(id);
+    const before = this.#peers.of(id);
     // Where it is reached concerns nobody's rules: most changes are of that kind, and an exit node's rules are long.
     const standing = device === undefined ? "" : standingText(device);
     const wasOther = standing !== this.#standings.get(id);
     this.#standings.set(id, standing);
     for (const other of before)
       if (!now.has(other)) {
-        this.#known.part(id, other);
+        this.#peers.remove(id, other);
         this.#note(id, other, true);
         this.#note(other, id, true);
       }
     for (const other of now) {
-      const isNew = !this.#known.knows(id, other);
+      const isNew = !this.#peers.has(id, other);
       if (isNew) {
-        this.#known.introduce(id, other);
+        this.#peers.add(id, other);
         this.#note(id, other, true);
       }
       this.#note(other, id, isNew || wasOther);
@@ -90,7 +91,7 @@ export class Ledger {
 
   /** The device is gone for good; change() has told its peers. */
   forget(id: string): void {
-    this.#known.forget(id);
+    this.#peers.forget(id);
     this.#pages.delete(id);
     this.#standings.delete(id);
   }
@@ -141,7 +142,7 @@ export class Ledger {
     const removed: string[] = [];
     for (const other of noted) {
       const device = devices.get(other);
-      if (device !== undefined && this.#known.knows(id, other)) set.push(device);
+      if (device !== undefined && this.#peers.has(id, other)) set.push(device);
       else removed.push(other);
     }
     page.peers = Math.max(page.peers + set.length - removed.length, 0);
@@ -151,8 +152,8 @@ export class Ledger {
   /** After a change of everything nobody is told singly. */
   #align(id: string, peers: readonly Device[]): void {
     const now = new Set(peers.map((peer) => peer.id));
-    for (const other of this.#known.of(id)) if (!now.has(other)) this.#known.part(id, other);
-    for (const other of now) this.#known.introduce(id, other);
+    for (const other of this.#peers.of(id)) if (!now.has(other)) this.#peers.remove(id, other);
+    for (const other of now) this.#peers.add(id, other);
   }
 
   /** `about` is to be told to `id` again; `head`: and what is in its head, as the rules, may follow from that. */

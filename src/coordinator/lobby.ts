@@ -1,4 +1,8 @@
-/** Connections that have not shown who they are. At this many, one that has waited makes room. */
+/**
+ * Connections that have not shown who they are, at each of two stages: strangers, and those that have begun a handshake.
+ * As many as TLS handshakes may be under way before them (sys/handshakes.ts): of a crowd that comes at one instant, and
+ * answers as slowly at each stage, nobody is pushed out after all the work of its TLS.
+ */
 export const LOBBY_MAX = 512;
 
 /** A connection's place in the lobby. */
@@ -11,8 +15,8 @@ export type Place = {
 
 /**
  * Bounds what strangers can hold. A device needs a round trip or two in here and leaves; a flood's connections stay
- * and push one another out, oldest first. Those that look like devices keep their places: when ten thousand come back
- * at once and each pushed out another, after all the work of its TLS, nobody would ever get in.
+ * and push one another out, oldest first. Those that look like devices keep their places; where there is none for one
+ * more, that one is sent away.
  */
 export class Lobby {
   readonly #strangers = new Set<() => void>();
@@ -24,20 +28,24 @@ export class Lobby {
 
   /** `evict` ends the connection: another's, or its own where there is no other to make room. */
   enter(evict: () => void): Place {
-    this.#strangers.add(evict);
-    const oldest = this.size > LOBBY_MAX ? this.#strangers.values().next().value : undefined;
-    if (oldest !== undefined) {
-      this.#strangers.delete(oldest);
+    const [strangers, promising] = [this.#strangers, this.#promising];
+    const leave = (): void => {
+      strangers.delete(evict);
+      promising.delete(evict);
+    };
+    strangers.add(evict);
+    const [oldest] = strangers;
+    if (strangers.size > LOBBY_MAX && oldest !== undefined) {
+      strangers.delete(oldest);
       oldest();
     }
     return {
       promising: () => {
-        if (this.#strangers.delete(evict)) this.#promising.add(evict);
+        if (!strangers.delete(evict)) return;
+        if (promising.size < LOBBY_MAX) promising.add(evict);
+        else evict();
       },
-      leave: () => {
-        this.#strangers.delete(evict);
-        this.#promising.delete(evict);
-      },
+      leave,
     };
   }
 }

@@ -1,12 +1,15 @@
+import { toHex } from "../kit/bytes.js";
 import { Failure } from "../kit/failure.js";
+import { KEY_BYTES, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
 import type { Random } from "../sys/random.js";
 import type { DeviceRequest, NetworkSettings, SettingsRequest } from "../wire/adminapi.js";
 import type { Actor } from "./actor.js";
+import { exitFor, newApp, type WantedApp } from "./apps.js";
 import { type Device, isMember } from "./device.js";
 import { readSettings, withKeyExpiry, writeSettings } from "./networksettings.js";
 import type { DeviceChange, Registry } from "./registry.js";
-import { withRotation } from "./rotation.js";
+import { withoutRotation, withRotation } from "./rotation.js";
 import type { Store } from "./store/store.js";
 
 export type MembershipParts = {
@@ -23,6 +26,41 @@ export class Membership {
 
   constructor(parts: MembershipParts) {
     this.#parts = parts;
+  }
+
+  /**
+   * Lets a WireGuard app in: at once, where an administrator does. `judge` throws when it would be of no use. Its exit
+   * node keeps its key from now on, for nobody could tell the app of another one.
+   */
+  async add(
+    wanted: WantedApp & { readonly byAdministrator: boolean },
+    by: Actor,
+    judge: (app: Device, exit: Device) => void,
+  ): Promise<{ app: Device; exit: Device }> {
+    const { registry, random, changed } = this.#parts;
+    const { app, before, exit } = await registry.change(async ({ view, now, put, note }) => {
+      const { devices } = registry.network;
+      const before = exitFor(devices.values(), wanted);
+      const isApproved = wanted.byAdministrator || !(await readSettings(view)).approvalRequired;
+      const made = {
+        id: `d${toHex(random(8))}`,
+        // Of these bytes nobody knows the private half, so that nobody can say hello as the app.
+        machineKey: keyOf(random(KEY_BYTES)),
+        approvedAtMs: isApproved ? now : undefined,
+      };
+      const app = newApp(registry.network, before, wanted, made, now);
+      judge(app, before);
+      // All its peers hear of a change of the exit node: only where there is one.
+      const isKept = before.rotateAtMs === undefined && before.keyExpiresAtMs === undefined;
+      const exit = isKept ? before : withoutRotation(before);
+      if (exit !== before) await put(exit);
+      await put(app);
+      note(by, "device.add", app.id, { name: app.name, exit: exit.name, endpoint: app.app?.endpoint });
+      return { app, before, exit };
+    });
+    if (exit !== before) changed({ before, after: exit });
+    changed({ before: undefined, after: app });
+    return { app, exit };
   }
 
   approve(idOrName: string, by: Actor): Promise<Device> {

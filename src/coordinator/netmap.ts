@@ -35,6 +35,7 @@ export function peerOf(device: Device, online: boolean, facts: NetworkFacts): Ma
     ...outlineOf(device, online, facts),
     ...ownerOf(device, facts),
     resolvers,
+    ...(device.app === undefined ? {} : { app: true as const }),
     ...(lock === undefined ? {} : { lock }),
   };
 }
@@ -49,7 +50,7 @@ export function ownerOf({ userId, tags }: Device, { loginOf }: NetworkFacts): Pi
 }
 
 /** What peers and administrators alike are told of a device. */
-export function outlineOf(device: Device, online: boolean, facts: NetworkFacts): Omit<MapPeer, "resolvers"> {
+export function outlineOf(device: Device, online: boolean, facts: NetworkFacts): Omit<MapPeer, "resolvers" | "app"> {
   const { discoveryKey, homeRelay } = device.report;
   // A home that is no relay of ours would send its peers nowhere.
   const home = facts.relays.some(({ id }) => id === homeRelay) ? homeRelay : undefined;

@@ -34,12 +34,13 @@ export async function writeSettings(
  * An exit node and a tagged device are nobody's, and nobody would sit there to sign in again.
  */
 export function keyExpiryOf(
-  device: Pick<Device, "role" | "userId" | "tags">,
+  device: Pick<Device, "role" | "userId" | "tags" | "app">,
   { keyLifetimeMs }: NetworkSettings,
   now: Millis,
 ): Millis | undefined {
   const isPersons = device.userId !== undefined && device.role === "device" && device.tags.length === 0;
-  return isPersons && keyLifetimeMs > 0 ? now + keyLifetimeMs : undefined;
+  // Nobody can sign in with an app: it would fall silent one day, and could not say why.
+  return isPersons && device.app === undefined && keyLifetimeMs > 0 ? now + keyLifetimeMs : undefined;
 }
 
 /** The device with the time of its key begun anew. */

@@ -95,7 +95,7 @@ export class Reception {
       }
       stage = { kind: "over" };
     };
-    place = this.lobby.enter(() => end("made room for another connection"));
+    place = this.lobby.enter(() => end("too many others that are not in yet"));
     if (over.signal.aborted) return;
     clock.sleep(GREETING_TIMEOUT_MS, greeted.signal).then(
       () => end("did not greet in time"),
@@ -109,6 +109,7 @@ export class Reception {
           const response = this.#respond(bytes);
           if (response === undefined) return end("spoke no handshake for this coordinator");
           place?.promising();
+          if (over.signal.aborted) return;
           stage = { kind: "hello", transport: response.transport, machineKey: keyOf(response.remotePublic) };
           await socket.send(response.reply);
           return;

@@ -13,7 +13,7 @@ import type { Actor } from "./actor.js";
 import type { ChangeFeed } from "./changefeed.js";
 import { CommitQueue } from "./commitqueue.js";
 import { type Device, isMember } from "./device.js";
-import type { Hello } from "./entrance.js";
+import type { Hello, Network } from "./entrance.js";
 import { type Greeted, greeting } from "./greeting.js";
 import {
   describeKey,
@@ -202,11 +202,17 @@ export class Registry {
 
   /** `userId` has signed in for this machine. */
   hello(machineKey: Key, hello: Hello, remote: string, userId?: string): Promise<Greeted> {
-    const { range, store, random, clock, isReserved } = this.#parts;
-    const network = { devices: this.#next, range, ula: store.ula, devicesMax: DEVICES_MAX, isReserved };
+    const { network } = this;
+    const { random, clock } = this.#parts;
     return this.#queue.together(
       greeting({ network, random, wall: () => clock.wall() }, { machineKey, hello, remote, userId }),
     );
+  }
+
+  /** What a newcomer is compared with, by what has been decided so far. */
+  get network(): Network {
+    const { range, store, isReserved } = this.#parts;
+    return { devices: this.#next, range, ula: store.ula, devicesMax: DEVICES_MAX, isReserved };
   }
 
   /** True when the report says something new. */
@@ -219,10 +225,19 @@ export class Registry {
     return this.#queue.together({
       // Most reports repeat the last one: they cost no transaction.
       look: () => (changed() === undefined ? false : undefined),
-      decide: async ({ put }) => {
+      decide: async ({ view, now, put, hold }) => {
         const device = changed();
-        if (device !== undefined) await put({ ...device, report });
-        return device !== undefined;
+        if (device === undefined) return false;
+        await put({ ...device, report });
+        // Of an app nobody else can tell.
+        for (const { id: appId, atMs } of report.apps ?? []) {
+          const app = this.#next.get(appId);
+          const lastSeenAtMs = Math.min(atMs, now);
+          if (app?.app?.exitId !== id || lastSeenAtMs <= (app.lastSeenAtMs ?? app.createdAtMs)) continue;
+          await view.devices.seen(appId, lastSeenAtMs);
+          hold({ ...app, lastSeenAtMs });
+        }
+        return true;
       },
     });
   }

@@ -11,6 +11,9 @@ const JITTER = 0.25;
 
 export type Pace = Pick<NetworkSettings, "keyRotationMs" | "exitKeyLifetimeMs">;
 
+/** Of an exit node that WireGuard apps know by its key: they could not be told of another. */
+export const KEPT: Pace = { keyRotationMs: 0, exitKeyLifetimeMs: 0 };
+
 /**
  * The device with its WireGuard key as new: when its agent is to make the next one and, of an exit node, until when
  * this one counts. Half of an exit node's time is left when it is to begin, and its new key counts also when it comes

@@ -3,10 +3,11 @@ import type { Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import { REFUSALS, type ToDevice } from "../wire/control.js";
 import { isMember } from "./device.js";
-import type { Fellows } from "./fellows.js";
 import type { Link } from "./link.js";
 import { MapWriter } from "./mapwriter.js";
 import type { NetworkFacts } from "./netmap.js";
+import type { OtherCoordinators } from "./othercoordinators.js";
+import { RECEIPT_DEVICES_MAX, type Receipt, sumOf } from "./receipts.js";
 import type { DevicesNow } from "./registry.js";
 import { Sealing } from "./sealing.js";
 import type { Visibility } from "./visibility.js";
@@ -15,8 +16,6 @@ import type { Visibility } from "./visibility.js";
 export const TOLD_TIMEOUT_MS: Millis = 2_000;
 /** The others wait as long for their own devices before they tell. */
 const TOLD_ELSEWHERE_TIMEOUT_MS: Millis = TOLD_TIMEOUT_MS + 500;
-/** Devices that a receipt names, the slowest first. */
-export const TOLD_DEVICES_MAX = 100;
 
 /** After a round of news, in shares of what it took: what comes in a storm goes out together. */
 const QUIET_SHARE = { min: 2, max: 8, maxMs: 50 };
@@ -32,22 +31,15 @@ export type SwitchboardParts = {
   readonly facts: NetworkFacts;
   readonly clock: Clock;
   /** Left out where there is one coordinator alone. */
-  readonly fellows?: Fellows;
+  readonly others?: OtherCoordinators;
   /** Map numbers start above it. */
   readonly seqBase: number;
   /** Signs the maps that devices keep. */
   readonly sealSeed: Uint8Array;
 };
 
-/** How far a change has got when its answer is given. */
-export type Told = {
-  readonly peers: number;
-  readonly confirmed: number;
-  readonly tookMs: Millis;
-  /** When each has confirmed, the slowest first; of many, TOLD_DEVICES_MAX. */
-  readonly devices?: { name: string; ms: Millis }[];
-  /** Connected ones that have not confirmed; of many, TOLD_DEVICES_MAX. */
-  readonly silent?: string[];
+/** How far a revocation has got when its answer is given. */
+export type Told = Receipt & {
   /** Other coordinators that have not told of their devices, which are not counted. */
   readonly unheard?: number;
 };
@@ -80,7 +72,7 @@ export class Switchboard {
   }
 
   isOnline(deviceId: string): boolean {
-    return this.#links.has(deviceId) || this.#parts.fellows?.has(deviceId) === true;
+    return this.#links.has(deviceId) || this.#parts.others?.has(deviceId) === true;
   }
 
   /** Connected to this very coordinator. */
@@ -90,7 +82,7 @@ export class Switchboard {
 
   /** A device has come to another coordinator, or left it; a connection it had here before is ended. */
   changedElsewhere(deviceId: string): void {
-    if (this.#parts.fellows?.has(deviceId)) this.#links.get(deviceId)?.link.close();
+    if (this.#parts.others?.has(deviceId)) this.#links.get(deviceId)?.link.close();
     this.changed(deviceId);
   }
 
@@ -112,7 +104,7 @@ export class Switchboard {
     this.#links.set(deviceId, { link, publicKey: device.publicKey });
     this.#byKey.set(device.publicKey, deviceId);
     before?.close();
-    this.#parts.fellows?.came(deviceId);
+    this.#parts.others?.came(deviceId);
     this.#writer.ledger.open(deviceId, link.want.haveSeq);
     this.changed(deviceId);
   }
@@ -121,7 +113,7 @@ export class Switchboard {
   leave(link: Link): boolean {
     if (this.#links.get(link.deviceId)?.link !== link) return false;
     this.#forgetLink(link.deviceId);
-    this.#parts.fellows?.left(link.deviceId);
+    this.#parts.others?.left(link.deviceId);
     this.changed(link.deviceId);
     return true;
   }
@@ -134,14 +126,14 @@ export class Switchboard {
 
   /** Hands a sealed probe to the connected holder of a key, unread; dropped where the two may not know one another. */
   call(fromId: string, to: Key, probe: string): void {
-    const { devices, visibility, fellows } = this.#parts;
+    const { devices, visibility, others } = this.#parts;
     const toId = this.#byKey.get(to) ?? this.#elsewhere(to);
     const [caller, called] = [devices.get(fromId), devices.get(toId ?? "")];
     if (caller === undefined || called === undefined || !visibility.mayKnow(caller, called)) return;
     const link = this.#links.get(called.id)?.link;
     const passed =
       link === undefined
-        ? fellows?.call(called.id, caller.publicKey, probe)
+        ? others?.call(called.id, caller.publicKey, probe)
         : link.pass({ type: "call", from: caller.publicKey, probe });
     if (passed !== true) return;
     this.calls.forwarded++;
@@ -168,26 +160,15 @@ export class Switchboard {
   async expel(deviceId: string): Promise<Told> {
     const [here, elsewhere] = await Promise.all([
       this.expelHere(deviceId),
-      this.#parts.fellows?.receipts(deviceId, TOLD_ELSEWHERE_TIMEOUT_MS) ?? { receipts: [], unheard: 0 },
+      this.#parts.others?.receipts(deviceId, TOLD_ELSEWHERE_TIMEOUT_MS) ?? { receipts: [], unheard: 0 },
     ]);
-    const all = [here, ...elsewhere.receipts];
-    return {
-      ...here,
-      peers: all.reduce((sum, { peers }) => sum + peers, 0),
-      confirmed: all.reduce((sum, { confirmed }) => sum + confirmed, 0),
-      tookMs: Math.max(...all.map(({ tookMs }) => tookMs)),
-      devices: all
-        .flatMap(({ devices = [] }) => devices)
-        .sort((a, b) => b.ms - a.ms)
-        .slice(0, TOLD_DEVICES_MAX),
-      silent: all.flatMap(({ silent = [] }) => silent).slice(0, TOLD_DEVICES_MAX),
-      ...(elsewhere.unheard === 0 ? {} : { unheard: elsewhere.unheard }),
-    };
+    const { receipts, unheard } = elsewhere;
+    return { ...sumOf([here, ...receipts]), ...(unheard === 0 ? {} : { unheard }) };
   }
 
   /** The part of this coordinator's devices alone. */
-  async expelHere(deviceId: string): Promise<Told> {
-    const { clock, devices, fellows } = this.#parts;
+  async expelHere(deviceId: string): Promise<Receipt> {
+    const { clock, devices, others } = this.#parts;
     const startedAt = clock.now();
     const link = this.#forgetLink(deviceId);
     const concerned = this.#writer.ledger.change(deviceId).filter((id) => id !== deviceId && this.#links.has(id));
@@ -195,7 +176,7 @@ export class Switchboard {
     const waits = this.#exitsFirst(concerned).map((id) =>
       this.#push(id, true).then(() => told.set(id, Math.round(clock.now() - startedAt))),
     );
-    if (link !== undefined) fellows?.left(deviceId);
+    if (link !== undefined) others?.left(deviceId);
     link?.close(EXPELLED);
     void this.#heads();
     this.#writer.forget(deviceId);
@@ -205,7 +186,7 @@ export class Switchboard {
     await Promise.race([Promise.all(waits), clock.sleep(TOLD_TIMEOUT_MS, deadline.signal).catch(() => undefined)]);
     deadline.abort();
     const nameOf = (id: string): string => devices.get(id)?.name ?? id;
-    const slowest = [...told].sort(([, a], [, b]) => b - a).slice(0, TOLD_DEVICES_MAX);
+    const slowest = [...told].sort(([, a], [, b]) => b - a).slice(0, RECEIPT_DEVICES_MAX);
     return {
       peers: concerned.length,
       confirmed: told.size,
@@ -213,7 +194,7 @@ export class Switchboard {
       devices: slowest.map(([id, ms]) => ({ name: nameOf(id), ms })),
       silent: concerned
         .filter((id) => !told.has(id))
-        .slice(0, TOLD_DEVICES_MAX)
+        .slice(0, RECEIPT_DEVICES_MAX)
         .map(nameOf),
     };
   }
@@ -237,9 +218,9 @@ export class Switchboard {
 
   /** The holder of a key that is connected to another coordinator. */
   #elsewhere(key: Key): string | undefined {
-    const { devices, fellows } = this.#parts;
+    const { devices, others } = this.#parts;
     const id = devices.memberByPublicKey(key)?.id;
-    return id !== undefined && fellows?.has(id) ? id : undefined;
+    return id !== undefined && others?.has(id) ? id : undefined;
   }
 
   #schedule(ids: Iterable<string>): void {

@@ -81,6 +81,13 @@ export class Visibility {
     return this.#with(viewer, peer).routesFor(viewer.id, peer.id);
   }
 
+  /** What somebody who is not in yet would be to a peer; undefined: nothing. */
+  prospect(newcomer: Device, peer: Device): { readonly routes: readonly Cidr[] } | undefined {
+    const access = this.over(this.policy);
+    access.see(newcomer, newcomer.id);
+    return access.knows(newcomer.id, peer.id) ? { routes: access.routesFor(newcomer.id, peer.id) } : undefined;
+  }
+
   /** Every approved route of a device, by an administrator or the policy. */
   routesOf(device: Device): Cidr[] {
     const standing = this.#with(device).standing(device.id);
@@ -96,7 +103,7 @@ export class Visibility {
     const { devices, wall } = this.#parts;
     const now = wall();
     if (!isActive(device, now)) return new Set();
-    const peers = this.#current().acquaintances(device.id);
+    const peers = this.#current().peersOf(device.id);
     for (const id of peers) {
       const peer = devices.get(id);
       if (peer === undefined || !isActive(peer, now)) peers.delete(id);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { hashToken } from "../../src/coordinator/apitoken.js";
-import { toBase64Url } from "../../src/kit/bytes.js";
+import { toBase64, toBase64Url } from "../../src/kit/bytes.js";
 import type { Cidr } from "../../src/kit/ip.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { openSqlite } from "../../src/sys/sqlite.js";
@@ -133,6 +133,30 @@ test("a member is refused what is for administrators, whatever the token says", 
     }
   });
 });
+
+test(
+  "a member lets WireGuard apps of their own in, which wait where devices do, and nobody else's",
+  LIMIT,
+  async () => {
+    const exit = await bench.call("POST", "/api/v1/keys", { role: "exit-node" });
+    const { secret } = decodeJoinKey((exit.body as CreatedKey).joinKey);
+    await bench.device("home", secret).until(({ deviceId }) => !!deviceId);
+    await bench.call("PATCH", "/api/v1/settings", { approvalRequired: true });
+    const add = async (token: string, name: string, more: object = {}) => {
+      const publicKey = toBase64(systemRandom(32));
+      const body = JSON.stringify({ name, publicKey, endpoint: "203.0.113.7:51820", ...more });
+      const { status, text } = await send(token, "POST", "/devices", body);
+      return { status, ...(JSON.parse(text) as { user?: string; waiting?: string; code?: string }) };
+    };
+    const own = await add(alice.token, "alices-phone");
+    assert.deepEqual([own.status, own.user, own.waiting], [201, "alice", "approval"]);
+    for (const more of [{ user: "bob" }, { tags: ["server"] }])
+      assert.deepEqual((await add(alice.token, "another", more)).code, "scope-missing");
+    assert.deepEqual((await add(alice.token, "bobs-laptop")).code, "name-taken");
+    assert.equal((await send(bob.token, "POST", "/devices/alices-phone/revoke")).status, 404);
+    await bench.call("PATCH", "/api/v1/settings", { approvalRequired: false });
+  },
+);
 
 test("a token that is over opens nothing: revoked, expired, or of somebody who was disabled", LIMIT, async () => {
   const make = async (body: object): Promise<{ id: string; token: string }> =>

@@ -24,8 +24,8 @@ export type BenchCommand =
   /** `across`: only peers at another coordinator count. */
   | { do: "push"; rounds: number; across?: boolean }
   | { do: "revoke"; rounds: number; socket: string }
-  /** Those that are there now, or connected to that port. */
-  | { do: "expect-back"; from?: number }
+  /** Those that are there now, or connected to that port. `together`: they wait for "back", and dial in one instant. */
+  | { do: "expect-back"; from?: number; together?: boolean }
   | { do: "back" };
 
 /** Connections being opened at the same time while joining. */
@@ -153,21 +153,27 @@ const devices: Device[] = [];
 let backAt: Promise<{ seconds: number; delays: number[] }> | undefined;
 let cameBack: (device: Device) => void = () => undefined;
 
-const dialing = { now: 0, waiting: [] as (() => void)[] };
+const dialing = { max: DIALING_MAX, now: 0, waiting: [] as (() => void)[] };
 const place = async (): Promise<void> => {
-  if (dialing.now++ >= DIALING_MAX) await new Promise<void>((resolve) => dialing.waiting.push(resolve));
+  if (dialing.now++ >= dialing.max) await new Promise<void>((resolve) => dialing.waiting.push(resolve));
 };
 const free = (): void => {
   dialing.now--;
   dialing.waiting.shift()?.();
 };
 
+/** Opened when those that are to come together may begin. */
+let gate: Promise<void> | undefined;
+let openGate: () => void = () => undefined;
+
 const dials = { tried: 0, reasons: new Map<string, number>() };
 
 /** As an agent does: the address that worked goes first, and only a round without any is followed by a pause. */
 async function comeBack(device: Device): Promise<void> {
   for (let round = 0; !device.revoked; round++) {
-    await new Promise((resolve) => setTimeout(resolve, backoffMs(round, systemRandom)));
+    await (round === 0 && gate !== undefined
+      ? gate
+      : new Promise((resolve) => setTimeout(resolve, backoffMs(round, systemRandom))));
     const { ports } = coordinator;
     const first = ports.indexOf(device.port);
     for (const port of [...ports.slice(first), ...ports.slice(0, first)]) {
@@ -276,7 +282,13 @@ async function revoke(rounds: number, socket: string): Promise<unknown> {
   return { delays, confirmed, peers: delays.length / rounds };
 }
 
-function expectBack(from: number | undefined): unknown {
+function expectBack(from: number | undefined, together: boolean): unknown {
+  if (together) {
+    dialing.max = Number.POSITIVE_INFINITY;
+    gate = new Promise((resolve) => {
+      openGate = resolve;
+    });
+  }
   const away = new Set(devices.filter(({ revoked, port }) => !revoked && (from === undefined || port === from)));
   const startedAt = performance.now();
   const delays: number[] = [];
@@ -302,8 +314,9 @@ process.on("message", (command: BenchCommand) => {
       case "revoke":
         return revoke(command.rounds, command.socket);
       case "expect-back":
-        return expectBack(command.from);
+        return expectBack(command.from, command.together ?? false);
       case "back":
+        openGate();
         return { ...(await backAt), tried: dials.tried, reasons: Object.fromEntries(dials.reasons) };
     }
   };

@@ -46,7 +46,7 @@ class LockedDevice {
   readonly name: string;
   readonly own: LockKey;
   publicKey: Key = keyOf(keyPairOf(systemRandom(32)).publicKey);
-  readonly lock = new Lock([], async () => undefined);
+  readonly lock = new Lock({ records: [] }, async () => undefined);
   readonly client: ControlClient;
   readonly stopped: Promise<unknown>;
   told: NetworkMap | undefined;

@@ -154,7 +154,7 @@ test("a member reaches what is theirs and nothing else, an administrator and a m
   const users = new Map<string, User>();
   for (const role of ["member", "admin"] as const)
     users.set(role, { id: role, login: role, displayName: role, role, createdAtMs: 0 });
-  const reach = new Reach({ users });
+  const reach = new Reach({ users, find: () => assert.fail("nobody is named") });
   const by = (userId?: string) => ({
     name: "x",
     remote: "",

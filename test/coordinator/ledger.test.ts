@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Acquaintance } from "../../src/coordinator/acquaintance.js";
 import type { Device } from "../../src/coordinator/device.js";
 import { Ledger, NOTED_MAX } from "../../src/coordinator/ledger.js";
+import { PeerPairs } from "../../src/coordinator/peerpairs.js";
 import { Visibility } from "../../src/coordinator/visibility.js";
 import type { Cidr, Ip } from "../../src/kit/ip.js";
 import type { Key } from "../../src/kit/key.js";
@@ -103,15 +103,15 @@ test("of a device that was away for long no more is noted than a whole map holds
   assert.equal(deliver("d0")?.kind, "whole");
 });
 
-test("acquaintance is the same both ways, and a place of a device that is gone carries nothing over", () => {
-  const known = new Acquaintance();
-  for (let n = 0; n < 100; n++) known.introduce("hub", `d${n}`);
-  known.part("d7", "hub");
-  assert.equal(known.knows("hub", "d7") || known.knows("d7", "hub"), false);
-  assert.equal(known.knows("d8", "hub"), true);
-  assert.equal(known.of("hub").length, 99);
-  known.forget("d8");
-  known.introduce("new", "d9");
-  assert.equal(known.knows("new", "hub"), false);
-  assert.equal(known.of("hub").length, 98);
+test("two devices are peers both ways, and the place of a device that is gone carries nothing over", () => {
+  const pairs = new PeerPairs();
+  for (let n = 0; n < 100; n++) pairs.add("hub", `d${n}`);
+  pairs.remove("d7", "hub");
+  assert.equal(pairs.has("hub", "d7") || pairs.has("d7", "hub"), false);
+  assert.equal(pairs.has("d8", "hub"), true);
+  assert.equal(pairs.of("hub").length, 99);
+  pairs.forget("d8");
+  pairs.add("new", "d9");
+  assert.equal(pairs.has("new", "hub"), false);
+  assert.equal(pairs.of("hub").length, 98);
 });

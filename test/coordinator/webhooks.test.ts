@@ -5,9 +5,9 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { DELIVERY_ATTEMPTS_MAX, Herald } from "../../src/coordinator/herald.js";
 import type { Store } from "../../src/coordinator/store/store.js";
 import { PENDING_MAX, Webhooks } from "../../src/coordinator/webhooks.js";
+import { DELIVERY_ATTEMPTS_MAX, WebhookSender } from "../../src/coordinator/webhooksender.js";
 import type { Clock } from "../../src/sys/clock.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { type WebPost, webPost } from "../../src/sys/webpost.js";
@@ -79,17 +79,17 @@ async function receiver(status: (n: number) => number = () => 204) {
 
 type Running = {
   readonly webhooks: Webhooks;
-  readonly herald: Herald;
+  readonly sender: WebhookSender;
   change(action: string, target: string): Promise<void>;
 };
 
 function run(store: Store, post: WebPost = webPost, allowLocal = true): Running {
   const clock = hastyClock();
   const webhooks = new Webhooks({ store, random: systemRandom, wall: () => clock.wall() });
-  const herald = new Herald({ store, webhooks, post, clock, random: systemRandom, allowLocal });
+  const sender = new WebhookSender({ store, webhooks, post, clock, random: systemRandom, allowLocal });
   return {
     webhooks,
-    herald,
+    sender,
     change: (action, target) =>
       store.change(async ({ audit }) => {
         await audit.append({ at: clock.wall(), by: BY, action, target, details: { name: "laptop" } });
@@ -103,7 +103,7 @@ const typesOf = (heard: readonly Heard[]): string[] =>
 test("a webhook hears of what it asked for, in order, from its creation on, signed as the standard has it", LIMIT, () =>
   inBoth(async (store) => {
     const there = await receiver();
-    const { webhooks, herald, change } = run(store);
+    const { webhooks, sender, change } = run(store);
     await change("device.join", "d0");
     const { id, secret } = await webhooks.create(there.url, ["device.*", "key.create"], BY);
     for (const [action, target] of [
@@ -125,7 +125,7 @@ test("a webhook hears of what it asked for, in order, from its creation on, sign
     const first = JSON.parse(there.heard[0]?.body ?? "") as { data: { target: string; details: unknown } };
     assert.equal(first.data.target, "d1");
     assert.deepEqual(first.data.details, { name: "laptop" });
-    await herald.close();
+    await sender.close();
     await there.close();
   }),
 );
@@ -133,14 +133,14 @@ test("a webhook hears of what it asked for, in order, from its creation on, sign
 test("what does not arrive is sent again, under the same id, before anything newer", LIMIT, () =>
   inBoth(async (store) => {
     const there = await receiver((n) => (n <= 3 ? 503 : 200));
-    const { webhooks, herald, change } = run(store);
+    const { webhooks, sender, change } = run(store);
     await webhooks.create(there.url, ["device.*"], BY);
     await change("device.join", "d1");
     await change("device.revoke", "d1");
     await there.until(() => there.heard.length === 5);
     assert.deepEqual(typesOf(there.heard), [...Array<string>(4).fill("device.join"), "device.revoke"]);
     assert.equal(new Set(there.heard.slice(0, 4).map(({ headers }) => headers["webhook-id"])).size, 1);
-    await herald.close();
+    await sender.close();
     await there.close();
   }),
 );
@@ -152,7 +152,7 @@ test(
     inBoth(async (store) => {
       let isDead = true;
       const [dead, alive] = [await receiver(() => (isDead ? 500 : 200)), await receiver()];
-      const { webhooks, herald, change } = run(store);
+      const { webhooks, sender, change } = run(store);
       const { id } = await webhooks.create(dead.url, ["device.*"], BY);
       await webhooks.create(alive.url, ["webhook.disable", "device.*"], BY);
       await change("device.join", "d1");
@@ -165,9 +165,9 @@ test(
       await alive.until(() => alive.heard.length === 3);
       assert.equal(dead.heard.length, DELIVERY_ATTEMPTS_MAX, "it was told although it was given up");
       isDead = false;
-      const tested = await herald.test(given);
+      const tested = await sender.test(given);
       assert.equal("status" in tested && tested.status, 200);
-      await herald.close();
+      await sender.close();
       await Promise.all([dead.close(), alive.close()]);
     }),
 );
@@ -178,12 +178,12 @@ test("what was not sent when a coordinator ended is sent by the next one", LIMIT
     const first = run(store, () => Promise.resolve({ reason: "the line is down" }));
     await first.webhooks.create(there.url, ["*"], BY);
     await first.change("device.join", "d1");
-    await first.herald.close();
+    await first.sender.close();
     assert.equal(there.heard.length, 0);
     const second = run(store);
     await there.until(() => there.heard.length === 2);
     assert.deepEqual(typesOf(there.heard), ["webhook.create", "device.join"]);
-    await second.herald.close();
+    await second.sender.close();
     await there.close();
   }),
 );
@@ -195,7 +195,7 @@ test("of two coordinators over one store, one sends: each event arrives once", L
     await one.webhooks.create(there.url, ["device.*"], BY);
     for (let n = 0; n < 20; n++) await (n % 2 ? one : two).change("device.join", `d${n}`);
     await there.until(() => there.heard.length >= 20);
-    await Promise.all([one.herald.close(), two.herald.close()]);
+    await Promise.all([one.sender.close(), two.sender.close()]);
     assert.equal(new Set(there.heard.map(({ headers }) => headers["webhook-id"])).size, 20);
     assert.equal(there.heard.length, 20);
     await there.close();
@@ -204,7 +204,7 @@ test("of two coordinators over one store, one sends: each event arrives once", L
 
 test("what waits for a webhook is bounded, and the oldest is lost", LIMIT, () =>
   inBoth(async (store) => {
-    const { webhooks, herald } = run(store, () => Promise.resolve({ reason: "the line is down" }));
+    const { webhooks, sender } = run(store, () => Promise.resolve({ reason: "the line is down" }));
     await webhooks.create("https://192.0.2.1/x", ["device.*"], BY);
     await store.change(async ({ audit }) => {
       for (let n = 0; n < PENDING_MAX + 50; n++)
@@ -216,7 +216,7 @@ test("what waits for a webhook is bounded, and the oldest is lost", LIMIT, () =>
       listed !== undefined && listed.pending <= PENDING_MAX && listed.pending > PENDING_MAX / 2,
       `${listed?.pending}`,
     );
-    await herald.close();
+    await sender.close();
   }),
 );
 
@@ -224,7 +224,7 @@ test("no webhook reaches this machine by a name, a disguised address or a redire
   const there = await receiver(() => 302);
   const { port } = new URL(there.url);
   await inBoth(async (store) => {
-    const { herald } = run(store, webPost, false);
+    const { sender } = run(store, webPost, false);
     const hosts = [
       "127.0.0.1",
       "localhost",
@@ -237,18 +237,18 @@ test("no webhook reaches this machine by a name, a disguised address or a redire
     ];
     for (const host of hosts) {
       const url = `http://${host}:${port}/`;
-      const posted = await herald.test({ id: "w", url, secret: "whsec_AAAA", actions: [], createdAtMs: 0 });
+      const posted = await sender.test({ id: "w", url, secret: "whsec_AAAA", actions: [], createdAtMs: 0 });
       assert.ok(
         "reason" in posted && /this machine or this link/.test(posted.reason),
         `${host}: ${JSON.stringify(posted)}`,
       );
     }
-    await herald.close();
+    await sender.close();
   });
   assert.equal(there.heard.length, 0);
   await inBoth(async (store) => {
-    const { herald } = run(store);
-    const redirected = await herald.test({
+    const { sender } = run(store);
+    const redirected = await sender.test({
       id: "w",
       url: there.url,
       secret: "whsec_AAAA",
@@ -256,7 +256,7 @@ test("no webhook reaches this machine by a name, a disguised address or a redire
       createdAtMs: 0,
     });
     assert.equal("status" in redirected && redirected.status, 302);
-    await herald.close();
+    await sender.close();
   });
   assert.equal(there.heard.length, 2, "a redirection was followed");
   await there.close();

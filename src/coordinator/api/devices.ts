@@ -1,5 +1,7 @@
 import * as z from "zod";
-import { type DeviceInfo, deviceInfo, deviceRequest } from "../../wire/adminapi.js";
+import { Failure } from "../../kit/failure.js";
+import { addedApp, appRequest, type DeviceInfo, deviceInfo, deviceRequest } from "../../wire/adminapi.js";
+import { describeApp, tunnelTo } from "../apps.js";
 import { type Device, isMember, waitingOf } from "../device.js";
 import { expel } from "../expulsion.js";
 import { outlineOf, ownerOf } from "../netmap.js";
@@ -25,6 +27,36 @@ export function deviceRoutes(parts: ApiParts): Route[] {
         const theirs = [...registry.devices.values()].filter(({ userId }) => reach.has(caller, userId));
         const { page, ...next } = pageOf(theirs, query);
         return { devices: page.map((device) => describeDevice(device, parts)), ...next };
+      },
+    }),
+    route({
+      method: "POST",
+      path: "/devices",
+      summary:
+        "Let a WireGuard app in, with one exit node as its only peer; the configuration is the caller's to write",
+      scope: "devices:write",
+      body: appRequest,
+      answer: addedApp,
+      async run({ body, caller, created }) {
+        const { name, publicKey, exit: wanted, endpoint, onlyNetwork, lock } = body;
+        if (body.tags.length > 0 && !policies.ownsTags(caller.userId, body.tags))
+          reach.refuseConfined(caller, "a device with tags");
+        if (policies.isReserved(name)) reach.refuseConfined(caller, `"${name}", a name that the policy goes by,`);
+        const userId = reach.owner(caller, body.user, "a device");
+        const byAdministrator = !reach.isConfined(caller);
+        const { app, exit } = await membership.add(
+          { name, publicKey, exit: wanted, endpoint, userId, tags: body.tags, lock, byAdministrator },
+          caller,
+          (app, exit) => {
+            const prospect = policies.visibility.prospect(app, exit);
+            if (prospect !== undefined && (onlyNetwork || prospect.routes.length > 0)) return;
+            throw new Failure("policy-denies", `the policy does not let ${app.name} use ${exit.name}`, {
+              advice: "exitnode policy show",
+            });
+          },
+        );
+        created();
+        return { ...describeDevice(app, parts), tunnel: tunnelTo(exit, parts.facts) };
       },
     }),
     route({
@@ -82,13 +114,14 @@ export function deviceRoutes(parts: ApiParts): Route[] {
 
 export function describeDevice(
   device: Device,
-  { switchboard, facts, locks }: Pick<ApiParts, "switchboard" | "facts" | "locks">,
+  { switchboard, facts, locks, registry }: Pick<ApiParts, "switchboard" | "facts" | "locks" | "registry">,
 ): DeviceInfo {
   const waiting = waitingOf(device, facts.wall?.() ?? 0) ?? (locks.lacks(device) ? "lock" : undefined);
   const { user } = ownerOf(device, facts);
   return {
     ...outlineOf(device, switchboard.isOnline(device.id), facts),
     ...(user === undefined ? {} : { user }),
+    ...describeApp(device, registry.devices),
     agentVersion: device.agentVersion,
     createdAtMs: device.createdAtMs,
     ...(device.lastSeenAtMs === undefined ? {} : { lastSeenAtMs: device.lastSeenAtMs }),

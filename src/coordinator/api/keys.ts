@@ -3,8 +3,6 @@ import { Failure } from "../../kit/failure.js";
 import { parseKey } from "../../kit/key.js";
 import { createdKey, type KeyInfo, keyInfo, keyRequest } from "../../wire/adminapi.js";
 import { encodeJoinKey } from "../../wire/joinkey.js";
-import { requireEnabled } from "../identity/people.js";
-import type { Caller } from "./caller.js";
 import { nextCursor, pageOf, pageQuery } from "./page.js";
 import type { ApiParts } from "./parts.js";
 import { Reach } from "./reach.js";
@@ -15,16 +13,6 @@ export function keyRoutes({ registry, people, policies, status, log }: ApiParts)
   const named = (info: KeyInfo): KeyInfo => {
     const user = info.userId === undefined ? undefined : people.users.get(info.userId)?.login;
     return user === undefined ? info : { ...info, user };
-  };
-  /** Whose devices a key makes. */
-  const ownerOf = (user: string | undefined, caller: Caller): string | undefined => {
-    const own = caller.userId === undefined ? undefined : people.users.get(caller.userId);
-    const isOwn = own !== undefined && (user === own.id || user === own.login);
-    if (user !== undefined && !isOwn) reach.refuseConfined(caller, "a key for somebody else's devices");
-    if (user === undefined) return reach.isConfined(caller) ? caller.userId : undefined;
-    const owner = people.find(user);
-    requireEnabled(owner);
-    return owner.id;
   };
   return [
     route({
@@ -39,7 +27,7 @@ export function keyRoutes({ registry, people, policies, status, log }: ApiParts)
         const isTagged = body.tags.length > 0 && !policies.ownsTags(caller.userId, body.tags);
         if (body.role !== "device" || isTagged || body.preapproved !== undefined)
           reach.refuseConfined(caller, "a key for exit nodes, with tags, or that says who needs approval");
-        const userId = ownerOf(body.user, caller);
+        const userId = reach.owner(caller, body.user, "a key for devices");
         if (userId !== undefined && body.role !== "device")
           throw new Failure("message-invalid", "an exit node is the network's own: a key for one names no user");
         const { info, secret } = await registry.createKey({ ...body, userId }, caller);

@@ -1,7 +1,6 @@
 import type { Log } from "../../sys/log.js";
 import type { CoordinatorStatus } from "../../wire/adminapi.js";
 import type { DeviceLocks } from "../devicelock.js";
-import type { Herald } from "../herald.js";
 import type { Invites } from "../identity/invites.js";
 import type { People } from "../identity/people.js";
 import type { Membership } from "../membership.js";
@@ -14,6 +13,7 @@ import type { Store } from "../store/store.js";
 import type { Switchboard } from "../switchboard.js";
 import type { Tokens } from "../tokens.js";
 import type { Webhooks } from "../webhooks.js";
+import type { WebhookSender } from "../webhooksender.js";
 
 /** What the operations work on. */
 export type ApiParts = {
@@ -31,7 +31,7 @@ export type ApiParts = {
   readonly facts: NetworkFacts;
   readonly status: () => CoordinatorStatus;
   readonly webhooks: Webhooks;
-  readonly herald: Herald;
+  readonly webhookSender: WebhookSender;
   /** Webhooks may be sent to this machine and link. */
   readonly allowLocalWebhooks: boolean;
   readonly log?: Log;

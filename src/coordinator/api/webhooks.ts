@@ -3,12 +3,12 @@ import { Failure } from "../../kit/failure.js";
 import { tryIp } from "../../kit/ip.js";
 import { createdWebhook, webhookInfo, webhookRequest, webhookTested } from "../../wire/webhooks.js";
 import { forbidden } from "../destination.js";
-import { hasArrived } from "../herald.js";
 import { describeWebhook } from "../webhooks.js";
+import { hasArrived } from "../webhooksender.js";
 import type { ApiParts } from "./parts.js";
 import { type Route, route } from "./route.js";
 
-export function webhookRoutes({ webhooks, herald, allowLocalWebhooks }: ApiParts): Route[] {
+export function webhookRoutes({ webhooks, webhookSender, allowLocalWebhooks }: ApiParts): Route[] {
   return [
     route({
       method: "POST",
@@ -40,7 +40,7 @@ export function webhookRoutes({ webhooks, herald, allowLocalWebhooks }: ApiParts
       answer: webhookTested,
       async run({ param, caller }) {
         const webhook = await webhooks.find(param("id"));
-        const posted = await herald.test(webhook);
+        const posted = await webhookSender.test(webhook);
         const delivered = hasArrived(posted);
         if (delivered && webhook.disabledAtMs !== undefined) await webhooks.setDisabled(webhook.id, false, caller);
         return { ...posted, delivered };

@@ -7,7 +7,7 @@ import type { Actor } from "../actor.js";
 import type { Store } from "../store/store.js";
 import { type People, requireEnabled } from "./people.js";
 import type { User } from "./user.js";
-import type { WebAddress } from "./webaddress.js";
+import { passkeysUnavailable, type WebAddress } from "./webaddress.js";
 
 const INVITE_LIFETIME_MS: Millis = 24 * HOUR;
 export const INVITE_PATH = "/invite";
@@ -32,12 +32,10 @@ export class Invites {
   /** A new one makes an older one useless. */
   async create(idOrLogin: string, by: Actor): Promise<{ login: string; url: string; expiresAtMs: Millis }> {
     const { store, people, address, random, wall } = this.#parts;
+    // Before anything about the person: who would be added first, and then cannot be invited, is not added at all.
+    if (address.rpId === undefined) throw passkeysUnavailable();
     const user = people.find(idOrLogin);
     requireEnabled(user);
-    if (address.rpId === undefined)
-      throw new Failure("passkeys-unavailable", "an IP address cannot have passkeys, and the coordinator has no name", {
-        advice: "add an https URL with a host name to `urls` in the coordinator's configuration",
-      });
     const secret = toBase64Url(random(SECRET_BYTES));
     const now = wall();
     const expiresAtMs = now + INVITE_LIFETIME_MS;

@@ -8,7 +8,7 @@ import type { Store } from "../store/store.js";
 import { inviteId } from "./invites.js";
 import { type People, requireEnabled } from "./people.js";
 import type { User } from "./user.js";
-import type { WebAddress } from "./webaddress.js";
+import { passkeysUnavailable, type WebAddress } from "./webaddress.js";
 
 /** Of one person. */
 const PASSKEYS_MAX = 16;
@@ -140,13 +140,7 @@ export class Passkeys {
   get #rpId(): string {
     const { rpId } = this.#parts.address;
     if (rpId !== undefined) return rpId;
-    throw new Failure(
-      "passkeys-unavailable",
-      "passkeys belong to a name, and the coordinator's URL has an IP address",
-      {
-        advice: "give the coordinator a URL with a host name, or use an identity provider (identity.oidc)",
-      },
-    );
+    throw passkeysUnavailable();
   }
 }
 

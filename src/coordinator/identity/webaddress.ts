@@ -1,3 +1,4 @@
+import { Failure } from "../../kit/failure.js";
 import { tryIp } from "../../kit/ip.js";
 
 /** Where the identity provider sends people back to. */
@@ -23,3 +24,16 @@ export function webAddressOf(urls: readonly string[]): WebAddress {
     rpId: named?.hostname,
   };
 }
+
+/** Without a name among its URLs nobody can have a passkey. */
+export const passkeysUnavailable = (): Failure =>
+  new Failure(
+    "passkeys-unavailable",
+    "passkeys belong to a name, and the coordinator is reached by an IP address only",
+    {
+      advice:
+        "where the coordinator is administered, give it a name that leads to it; then invite again:\n" +
+        "exitnode create --name home --public-address home.example.org             (with an exit node)\n" +
+        "exitnode coordinator up --ssh root@HOST --url https://home.example.org    (on a machine of its own)",
+    },
+  );

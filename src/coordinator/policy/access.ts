@@ -1,5 +1,5 @@
 import type { Cidr } from "../../kit/ip.js";
-import type { Device } from "../device.js";
+import { canMeet, type Device } from "../device.js";
 import type { Grant, Policy } from "./policy.js";
 import { overlap } from "./prefixes.js";
 import { isSelf, type Reach, reachOf, type Standing, sourcesOf, standingOf, type Users } from "./standing.js";
@@ -36,6 +36,8 @@ export class Access {
   /** Grants among the devices of one owner, by their place. */
   readonly #selves: readonly number[];
   readonly #byOwner = new Map<string, Set<string>>();
+  /** Of WireGuard apps, which have one peer each. */
+  readonly #apps = new Set<string>();
 
   constructor(policy: Policy, users: Users, ranges: readonly Cidr[]) {
     this.policy = policy;
@@ -63,6 +65,7 @@ export class Access {
   mayReach(fromId: string, toId: string): boolean {
     const [from, to] = [this.#members.get(fromId), this.#members.get(toId)];
     if (from === undefined || to === undefined || fromId === toId) return false;
+    if (!canMeet(from.device, to.device)) return false;
     for (const index of from.from.keys()) if (to.to.has(index)) return true;
     return this.#isOwn(from, to) && this.#selves.some((index) => from.from.has(index));
   }
@@ -72,7 +75,7 @@ export class Access {
   }
 
   /** Everybody who may reach the device, or whom it may reach. */
-  acquaintances(id: string): Set<string> {
+  peersOf(id: string): Set<string> {
     const found = new Set<string>();
     const member = this.#members.get(id);
     if (member === undefined) return found;
@@ -83,6 +86,10 @@ export class Access {
     for (const index of member.to.keys()) add(this.#sources[index] ?? []);
     for (const other of this.#own(member)) if (!found.has(other) && this.knows(id, other)) found.add(other);
     found.delete(id);
+    for (const other of member.device.app === undefined ? this.#apps : [...found]) {
+      const device = this.#members.get(other)?.device;
+      if (device !== undefined && !canMeet(member.device, device)) found.delete(other);
+    }
     return found;
   }
 
@@ -153,6 +160,7 @@ export class Access {
       if (reach !== undefined) to.set(index, reach);
     }
     this.#members.set(device.id, { device, standing, from, to });
+    if (device.app !== undefined) this.#apps.add(device.id);
     for (const index of from.keys()) this.#sources[index]?.add(device.id);
     for (const index of to.keys()) this.#targets[index]?.add(device.id);
     if (standing.owner === undefined) return;
@@ -164,6 +172,7 @@ export class Access {
     const member = this.#members.get(id);
     if (member === undefined) return;
     this.#members.delete(id);
+    this.#apps.delete(id);
     for (const index of member.from.keys()) this.#sources[index]?.delete(id);
     for (const index of member.to.keys()) this.#targets[index]?.delete(id);
     const { owner } = member.standing;

@@ -2,6 +2,7 @@ import { utf8 } from "../../kit/bytes.js";
 import { Failure } from "../../kit/failure.js";
 import { type Cidr, tryCidr } from "../../kit/ip.js";
 import { POLICY_BYTES_MAX } from "../../wire/policyapi.js";
+import { issueWords } from "../../wire/schema.js";
 import { type PolicyDocument, policyDocument } from "./document.js";
 import type { Grant, Policy, PolicyTest, Target } from "./policy.js";
 import {
@@ -37,7 +38,7 @@ export function parsePolicy(text: string): Policy {
     for (const issue of shaped.error.issues)
       if (issue.code === "unrecognized_keys")
         for (const key of issue.keys) complain([...issue.path.map(keyOf), key], `there is no such key here`);
-      else complain(issue.path.map(keyOf), issue.message.replace(/^I/, "i"));
+      else complain(issue.path.map(keyOf), issueWords(issue));
     throw refusal(complaints);
   }
   const policy = understand(shaped.data, complain, source.lineOf);

@@ -39,7 +39,7 @@ type Right = string;
 /** By the id of whoever has them. */
 function rightsAt(id: string, access: Access, active: ReadonlySet<string>): Map<string, Set<Right>> {
   const rights = new Map<string, Set<Right>>();
-  const among = new Set([...access.acquaintances(id)].filter((one) => active.has(one)));
+  const among = new Set([...access.peersOf(id)].filter((one) => active.has(one)));
   const own = access.standing(id)?.own ?? [];
   for (const { grant, sources, reach } of access.doorsOf(id, among)) {
     const isOpen = reach.beyond.some(isWhole);

@@ -81,6 +81,9 @@ function rowFrom(device: Device): Omit<DeviceRow, "join_key_id"> {
     lock_statement: device.lock?.statement ?? null,
     lock_signature: device.lock?.signature ?? null,
     rotate_at_ms: device.rotateAtMs ?? null,
+    app_exit_id: device.app?.exitId ?? null,
+    app_exit_key: device.app?.exitKey ?? null,
+    app_endpoint: device.app?.endpoint ?? null,
   };
 }
 
@@ -123,6 +126,9 @@ const deviceRow = z.object({
   lock_statement: z.string().nullable(),
   lock_signature: z.string().nullable(),
   rotate_at_ms: z.number().nullable(),
+  app_exit_id: z.string().nullable(),
+  app_exit_key: key.nullable(),
+  app_endpoint: z.string().nullable(),
 });
 
 function deviceFrom(raw: Selectable<DeviceRow>): Device {
@@ -149,6 +155,7 @@ function deviceFrom(raw: Selectable<DeviceRow>): Device {
     approvedRoutes: row.approved_routes,
     ...lockFrom(row),
     ...(row.rotate_at_ms === null ? {} : { rotateAtMs: row.rotate_at_ms }),
+    ...appFrom(row),
   };
 }
 
@@ -156,4 +163,9 @@ function lockFrom(row: z.infer<typeof deviceRow>): Pick<Device, "lock"> {
   const { lock_key: own, lock_statement: statement, lock_signature: signature } = row;
   if (own === null || statement === null) return {};
   return { lock: { key: own, statement, ...(signature === null ? {} : { signature }) } };
+}
+
+function appFrom(row: z.infer<typeof deviceRow>): Pick<Device, "app"> {
+  const { app_exit_id: exitId, app_exit_key: exitKey, app_endpoint: endpoint } = row;
+  return exitId === null || exitKey === null || endpoint === null ? {} : { app: { exitId, exitKey, endpoint } };
 }

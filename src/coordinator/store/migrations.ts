@@ -156,4 +156,12 @@ export const MIGRATIONS: readonly Migration[] = [
       `alter table device add column lock_statement text`,
     ],
   },
+  {
+    id: "0004-apps",
+    up: [
+      `alter table device add column app_exit_id text`,
+      `alter table device add column app_exit_key text`,
+      `alter table device add column app_endpoint text`,
+    ],
+  },
 ];

@@ -49,6 +49,10 @@ export type DeviceRow = {
   /** By its lock key, of its other keys. */
   lock_statement: string | null;
   rotate_at_ms: number | null;
+  /** Of a WireGuard app; of none else. */
+  app_exit_id: string | null;
+  app_exit_key: string | null;
+  app_endpoint: string | null;
 };
 
 export type JoinKeyRow = {

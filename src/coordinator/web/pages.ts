@@ -141,8 +141,9 @@ function stateOf(device: Device, online: boolean, waiting: string | undefined, n
   const expiry =
     device.keyExpiresAtMs === undefined ? "" : `, to be signed in again in ${roughly(device.keyExpiresAtMs - now)}`;
   if (online) return `online${expiry}`;
+  const kind = device.app === undefined ? "" : "WireGuard app, ";
   const seen = device.lastSeenAtMs === undefined ? "never seen" : `seen ${roughly(now - device.lastSeenAtMs)} ago`;
-  return `${seen}${expiry}`;
+  return `${kind}${seen}${expiry}`;
 }
 
 /** As a person would say it. */

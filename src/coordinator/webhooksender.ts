@@ -26,7 +26,7 @@ const DELIVERIES_AT_ONCE = 20;
 const LEASE = "webhooks";
 const LEASE_MS: Millis = 60 * SECOND;
 
-export type HeraldParts = {
+export type WebhookSenderParts = {
   readonly store: Store;
   readonly webhooks: Webhooks;
   readonly post: WebPost;
@@ -38,13 +38,13 @@ export type HeraldParts = {
 };
 
 /** Carries events to webhooks: in their order, each until it got there, and a dead webhook delays no other. */
-export class Herald {
-  readonly #parts: HeraldParts;
+export class WebhookSender {
+  readonly #parts: WebhookSenderParts;
   readonly #name: string;
   readonly #over = new AbortController();
   readonly #ended: Promise<void>;
 
-  constructor(parts: HeraldParts) {
+  constructor(parts: WebhookSenderParts) {
     this.#parts = parts;
     this.#name = toHex(parts.random(8));
     this.#ended = this.#run();

@@ -1,11 +1,11 @@
-/** Who knows whom, both ways the same: a bit for every two devices, 1.25 KB a device when there are 10,000. */
-export class Acquaintance {
+/** Which devices are peers, both ways the same: a bit for every two, 1.25 KB a device when there are 10,000. */
+export class PeerPairs {
   readonly #slots = new Map<string, number>();
   readonly #ids: (string | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #rows: Uint8Array[] = [];
 
-  /** Ids of those the device knows. */
+  /** Ids of the device's peers. */
   of(id: string): string[] {
     const found: string[] = [];
     const row = this.#rows[this.#slots.get(id) ?? -1];
@@ -19,19 +19,19 @@ export class Acquaintance {
     return found;
   }
 
-  knows(id: string, other: string): boolean {
+  has(id: string, other: string): boolean {
     const [a, b] = [this.#slots.get(id), this.#slots.get(other)];
     if (a === undefined || b === undefined) return false;
     return (((this.#rows[a]?.[b >> 3] ?? 0) >> (b & 7)) & 1) === 1;
   }
 
-  introduce(id: string, other: string): void {
+  add(id: string, other: string): void {
     const [a, b] = [this.#slotOf(id), this.#slotOf(other)];
     this.#write(a, b, true);
     this.#write(b, a, true);
   }
 
-  part(id: string, other: string): void {
+  remove(id: string, other: string): void {
     const [a, b] = [this.#slots.get(id), this.#slots.get(other)];
     if (a === undefined || b === undefined) return;
     this.#write(a, b, false);
@@ -42,7 +42,7 @@ export class Acquaintance {
   forget(id: string): void {
     const slot = this.#slots.get(id);
     if (slot === undefined) return;
-    for (const other of this.of(id)) this.part(id, other);
+    for (const other of this.of(id)) this.remove(id, other);
     this.#slots.delete(id);
     this.#ids[slot] = undefined;
     this.#free.push(slot);

@@ -9,6 +9,8 @@ import type { Postgres } from "../sys/postgres.js";
 import type { Random } from "../sys/random.js";
 import { key } from "../wire/schema.js";
 import type { ChangeFeed } from "./changefeed.js";
+import { Presence } from "./presence.js";
+import { type Receipt, Receipts } from "./receipts.js";
 import { CHANGE_CHANNEL } from "./store/sharing.js";
 import type { Store, StoreView } from "./store/store.js";
 
@@ -18,10 +20,6 @@ export const LEASE_MS: Millis = 3 * SECOND;
 const BEAT_MS: Millis = SECOND;
 /** Words for other coordinators that wait for the database; further ones are dropped, as datagrams would be. */
 export const WORDS_WAITING_MAX = 256;
-/** Receipts of revocations that have come in and were not asked for yet. */
-const RECEIPTS_MAX = 256;
-/** Devices whose coming or going is written in one change. */
-const PRESENCE_AT_ONCE_MAX = 1_000;
 const PRUNE_EVERY_BEATS = 60;
 const WORD_CHANNEL = "exitnode_word";
 const LEASE_PREFIX = "coordinator:";
@@ -41,17 +39,10 @@ const word = z.discriminatedUnion("kind", [
   }),
 ]);
 type Word = z.infer<typeof word>;
-export type Receipt = {
-  readonly peers: number;
-  readonly confirmed: number;
-  readonly tookMs: Millis;
-  readonly devices?: readonly { readonly name: string; readonly ms: Millis }[];
-  readonly silent?: readonly string[];
-};
 /** Named in a word to the others, the slowest first: a word has room for 8000 bytes, a name takes up to 63. */
 export const RECEIPT_NAMES_MAX = 25;
 
-export type FellowsParts = {
+export type OtherCoordinatorsParts = {
   readonly store: Store;
   readonly feed: ChangeFeed;
   readonly postgres: Postgres;
@@ -62,8 +53,8 @@ export type FellowsParts = {
   readonly log?: Log;
 };
 
-export type FellowsEvents = {
-  /** A device has come to another coordinator, or left it. */
+export type OtherCoordinatorsEvents = {
+  /** Devices have come to another coordinator, or left it. */
   onPresence(deviceIds: readonly string[]): void;
   /** A probe for a device that is connected here. */
   onCall(deviceId: string, from: Key, probe: string): void;
@@ -71,111 +62,94 @@ export type FellowsEvents = {
   connected(): Iterable<string>;
 };
 
-/** The other coordinators of the same store: which devices are connected to them, and how they are spoken to. */
-export class Fellows {
-  readonly #parts: FellowsParts;
-  readonly #events: FellowsEvents;
+/**
+ * The other coordinators of the same store: which of them live, by leases that each renews; which devices are with
+ * them; and what one says to another, which goes through the database too and may be lost.
+ */
+export class OtherCoordinators {
+  readonly #parts: OtherCoordinatorsParts;
+  readonly #events: OtherCoordinatorsEvents;
   /** By what the others call this one: new at every start. */
   readonly #self: string;
-  /** Of every device that is connected somewhere, by whose word. */
-  readonly #holders = new Map<string, string>();
   readonly #live = new Set<string>();
-  readonly #receipts = new Map<string, Map<string, Receipt>>();
-  readonly #watchers = new Set<() => void>();
+  readonly #presence: Presence;
+  readonly #receipts: Receipts;
   readonly #over = new AbortController();
   #words = 0;
   #beats = 0;
   #beating: Promise<void> = Promise.resolve();
   #deafen: () => Promise<void> = async () => undefined;
-  /** Of devices that came (true) or left since presence was last written: what came in a storm is one change. */
-  readonly #unwritten = new Map<string, boolean>();
-  #writing: Promise<void> | undefined;
 
-  constructor(parts: FellowsParts, events: FellowsEvents) {
+  constructor(parts: OtherCoordinatorsParts, events: OtherCoordinatorsEvents) {
     this.#parts = parts;
     this.#events = events;
     this.#self = toHex(parts.random(8));
+    this.#presence = new Presence(parts.store, this.#self, (error) => this.#failed(error));
+    this.#receipts = new Receipts(parts.clock);
   }
 
   async open(): Promise<void> {
-    const { store, feed, postgres, clock } = this.#parts;
+    const { store, feed, postgres } = this.#parts;
     feed.on("presence", (view, ids) => this.#reread(view, ids));
     await store.change(({ leases }) => leases.take(`${LEASE_PREFIX}${this.#self}`, this.#self, LEASE_MS));
     await this.#reread(store.view, "all");
     await this.#meet();
     const wake = (): void => void this.#parts.catchUp().catch((error) => this.#failed(error));
     this.#deafen = postgres.listen({ [CHANGE_CHANNEL]: wake, [WORD_CHANNEL]: (said) => this.#hear(said) }, wake);
-    this.#beating = this.#beat(clock);
+    this.#beating = this.#beat();
   }
 
-  /** How many others there are. */
+  /** How many there are. */
   get count(): number {
     return this.#live.size;
   }
 
-  /** Devices that are connected to others. */
+  /** Devices that are connected to them. */
   get online(): number {
     let online = 0;
-    for (const id of this.#holders.keys()) if (this.has(id)) online++;
+    for (const holder of this.#presence.holders.values()) if (this.#live.has(holder)) online++;
     return online;
   }
 
-  /** Whether the device is connected to one of the others. */
+  /** Whether the device is connected to one of them. */
   has(deviceId: string): boolean {
-    const holder = this.#holders.get(deviceId);
-    return holder !== undefined && this.#live.has(holder);
+    return this.#holderOf(deviceId) !== undefined;
   }
 
+  /** Tells them that the device is connected here. */
   came(deviceId: string): void {
-    this.#write([deviceId], true);
+    this.#presence.write([deviceId], true);
   }
 
   left(deviceId: string): void {
-    this.#write([deviceId], false);
+    this.#presence.write([deviceId], false);
   }
 
-  /** Hands a sealed probe to where the device is; false when it is nowhere else. */
+  /** Hands a sealed probe to where the device is; false when it is with none of them. */
   call(toDevice: string, from: Key, probe: string): boolean {
-    const to = this.#holders.get(toDevice);
-    if (to === undefined || !this.#live.has(to)) return false;
-    return this.#say({ kind: "call", to, toDevice, from, probe });
+    const to = this.#holderOf(toDevice);
+    return to !== undefined && this.#say({ kind: "call", to, toDevice, from, probe });
   }
 
-  /** Tells the others how many of our devices have confirmed that one was revoked. */
-  tell(deviceId: string, { peers, confirmed, tookMs, devices = [], silent = [] }: Receipt): void {
+  /** Tells them how many of our devices have confirmed that one was revoked. */
+  tell(deviceId: string, { peers, confirmed, tookMs, devices, silent }: Receipt): void {
     const named = { devices: devices.slice(0, RECEIPT_NAMES_MAX), silent: silent.slice(0, RECEIPT_NAMES_MAX) };
     this.#say({ kind: "told", from: this.#self, deviceId, peers, confirmed, tookMs, ...named });
   }
 
-  /** What the others tell of a revocation, as far as they do within the time. */
-  async receipts(deviceId: string, timeoutMs: Millis): Promise<{ receipts: Receipt[]; unheard: number }> {
-    const { clock } = this.#parts;
+  /** What they tell of a revocation, as far as they do within the time. */
+  receipts(deviceId: string, timeoutMs: Millis): Promise<{ receipts: Receipt[]; unheard: number }> {
     // Who holds no device has nobody to tell.
-    const holders = new Set(this.#holders.values());
+    const holders = new Set(this.#presence.holders.values());
     const asked = [...this.#live].filter((holder) => holders.has(holder));
-    const unheard = (): string[] => asked.filter((one) => this.#receipts.get(deviceId)?.has(one) !== true);
-    const deadline = new AbortController();
-    const all = new Promise<void>((resolve) => {
-      const look = (): void => {
-        // One that was killed a moment ago is not waited for in vain.
-        if (unheard().every((one) => !this.#live.has(one))) resolve();
-      };
-      this.#watchers.add(look);
-      deadline.signal.addEventListener("abort", () => this.#watchers.delete(look));
-      look();
-    });
-    await Promise.race([all, clock.sleep(timeoutMs, deadline.signal).catch(() => undefined)]);
-    deadline.abort();
-    const told = { receipts: [...(this.#receipts.get(deviceId)?.values() ?? [])], unheard: unheard().length };
-    this.#receipts.delete(deviceId);
-    return told;
+    return this.#receipts.of(deviceId, asked, (holder) => this.#live.has(holder), timeoutMs);
   }
 
   async close(): Promise<void> {
     this.#over.abort();
+    await this.#presence.close();
     await this.#deafen();
     await this.#beating;
-    await this.#writing;
     await this.#parts.store
       .change(async ({ leases, presence }) => {
         await presence.removeAllOf(this.#self);
@@ -184,17 +158,24 @@ export class Fellows {
       .catch((error: unknown) => this.#failed(error)); // then the lease runs out
   }
 
-  async #beat(clock: Clock): Promise<void> {
+  /** Where the device is, when that is a coordinator that lives. */
+  #holderOf(deviceId: string): string | undefined {
+    const holder = this.#presence.holders.get(deviceId);
+    return holder !== undefined && this.#live.has(holder) ? holder : undefined;
+  }
+
+  async #beat(): Promise<void> {
+    const { clock, log } = this.#parts;
     let well = true;
     while (!this.#over.signal.aborted) {
       await clock.sleep(BEAT_MS, this.#over.signal).catch(() => undefined);
       if (this.#over.signal.aborted) return;
       try {
         await this.#meet();
-        this.#write([], true);
+        this.#presence.write([], true);
         if (this.#beats++ % PRUNE_EVERY_BEATS === 0) await this.#prune();
         await this.#parts.catchUp();
-        if (!well) this.#parts.log?.info("the database is back");
+        if (!well) log?.info("the database is back");
         well = true;
       } catch (error) {
         if (well) this.#failed(error);
@@ -210,14 +191,14 @@ export class Fellows {
     const wasThere = (await leases.list(name)).length > 0;
     await leases.take(name, this.#self, LEASE_MS);
     // Taken for dead meanwhile, with all its devices.
-    if (!wasThere) this.#write(this.#events.connected(), true);
+    if (!wasThere) this.#presence.write(this.#events.connected(), true);
     const others = (await leases.list(LEASE_PREFIX)).filter(({ holder }) => holder !== this.#self);
     const before = new Set(this.#live);
     this.#live.clear();
     for (const { holder, over } of others) if (!over) this.#live.add(holder);
-    const changed = [...this.#holders].filter(([, holder]) => before.has(holder) !== this.#live.has(holder));
+    const changed = [...this.#presence.holders].filter(([, one]) => before.has(one) !== this.#live.has(one));
     if (changed.length > 0) this.#events.onPresence(changed.map(([id]) => id));
-    for (const look of [...this.#watchers]) look();
+    this.#receipts.look();
     for (const { holder, over } of others) if (over) await this.#bury(holder);
   }
 
@@ -241,46 +222,13 @@ export class Fellows {
   }
 
   async #reread(view: StoreView, ids: readonly string[] | "all"): Promise<void> {
-    const rows = ids === "all" ? await view.presence.all() : await view.presence.of(ids);
-    const asked = ids === "all" ? [...this.#holders.keys(), ...rows.map((row) => row.device_id)] : ids;
-    const found = new Map(rows.map(({ device_id, holder }) => [device_id, holder]));
-    const changed: string[] = [];
-    for (const id of new Set(asked)) {
-      const [before, after] = [this.#holders.get(id), found.get(id)];
-      if (before === after) continue;
-      if (after === undefined) this.#holders.delete(id);
-      else this.#holders.set(id, after);
-      // One that has started since the last beat; were it dead, the next beat would say so.
-      if (after !== undefined && after !== this.#self && ids !== "all") this.#live.add(after);
-      if (before !== this.#self || after !== undefined) changed.push(id);
+    const changed = await this.#presence.reread(view, ids);
+    // A holder that has started since the last beat; were it dead, the next beat would say so.
+    for (const id of ids === "all" ? [] : changed) {
+      const holder = this.#presence.holders.get(id);
+      if (holder !== undefined && holder !== this.#self) this.#live.add(holder);
     }
     if (changed.length > 0) this.#events.onPresence(changed);
-  }
-
-  #write(deviceIds: Iterable<string>, here: boolean): void {
-    if (this.#over.signal.aborted) return;
-    for (const id of deviceIds) this.#unwritten.set(id, here);
-    this.#writing ??= this.#writePresence().finally(() => {
-      this.#writing = undefined;
-    });
-  }
-
-  async #writePresence(): Promise<void> {
-    while (this.#unwritten.size > 0) {
-      const written = [...this.#unwritten].slice(0, PRESENCE_AT_ONCE_MAX);
-      for (const [id] of written) this.#unwritten.delete(id);
-      const ids = (here: boolean): string[] => written.flatMap(([id, is]) => (is === here ? [id] : []));
-      try {
-        await this.#parts.store.change(async ({ presence }) => {
-          await presence.put(ids(true), this.#self);
-          await presence.remove(ids(false), this.#self);
-        });
-      } catch (error) {
-        // The next beat that finds the database tries again; what has changed since counts.
-        for (const [id, here] of written) if (!this.#unwritten.has(id)) this.#unwritten.set(id, here);
-        return this.#failed(error);
-      }
-    }
   }
 
   #say(said: Word): boolean {
@@ -298,11 +246,7 @@ export class Fellows {
     if (said?.kind === "call" && said.to === this.#self) this.#events.onCall(said.toDevice, said.from, said.probe);
     if (said?.kind !== "told" || said.from === this.#self) return;
     const { kind: _, from, deviceId, ...receipt } = said;
-    const oldest = this.#receipts.keys().next().value;
-    if (oldest !== undefined && this.#receipts.size >= RECEIPTS_MAX) this.#receipts.delete(oldest);
-    const got = this.#receipts.get(deviceId) ?? new Map<string, Receipt>();
-    this.#receipts.set(deviceId, got.set(from, receipt));
-    for (const look of [...this.#watchers]) look();
+    this.#receipts.put(deviceId, from, receipt);
   }
 
   #failed(error: unknown): void {
