@@ -74,7 +74,7 @@ export class Agent {
     signal.addEventListener("abort", stop, { once: true });
     if (signal.aborted) stop();
     this.#identity = await loadIdentity(files, this.#parts.random, folders.var);
-    this.#memory = await recall(files, folders.var);
+    this.#memory = await recall(files, folders.var, this.#identity.lock.key);
     this.#exits.want(this.#memory.wish, this.#memory.map);
     if (this.#memory.altered) log.warn("the map on disk is not as the coordinator sealed it: starting without one");
     this.#greeting = new Greeting(this.#config.role === "exit-node", this.#memory.heard, clock.now());
@@ -186,8 +186,7 @@ export class Agent {
   }
 
   async #talk(identity: Identity, traversal: Traversal): Promise<void> {
-    const { atlas } = this.#memory;
-    this.#control = await openControl(this.#parts, this.#config, identity, traversal, this.#networks(), atlas, {
+    this.#control = await openControl(this.#parts, this.#config, identity, traversal, this.#networks(), this.#memory, {
       onMap: (gone) => {
         this.#mapAt = this.#parts.clock.now();
         return this.#follow(gone);
@@ -207,6 +206,8 @@ export class Agent {
   async #follow(gone: readonly MapPeer[]): Promise<void> {
     const { lock, atlas, map: before } = this.#memory;
     if (atlas.map === undefined) return;
+    const later = lock.prepare(atlas.map)?.then(() => this.#try(this.#follow([])));
+    if (later !== undefined) return gone.length > 0 ? this.#gate?.expel(gone) : later;
     const map = lock.judge(atlas.map);
     const out = [...gone, ...lock.bars(before?.peers ?? [])];
     this.#greeting.rekeyed(before ?? map, map, this.#parts.clock.now());
@@ -249,6 +250,7 @@ export class Agent {
     await this.#gate.set(this.#greeting.apply(want));
     const resolver = await this.#lookups.follow(this.#config, map, choice);
     await setNetwork(this.#parts, this.#config, map, choice, resolver, networks);
+    await this.#lookups.settle();
     this.#trouble = undefined;
   }
 

@@ -98,6 +98,7 @@ export class ControlClient {
   #session: ControlSession | undefined;
   #report: DeviceReport | undefined;
   #hurry = new AbortController();
+  #isOver = false;
 
   constructor(parts: ControlParts, want: ControlWant, events: ControlEvents) {
     this.#parts = parts;
@@ -115,7 +116,7 @@ export class ControlClient {
       for (let i = 0; i < this.#want.urls.length && !signal.aborted; i++) {
         const at = (first + i) % this.#want.urls.length;
         const ended = await this.#connect(this.#want.urls[at] ?? "", signal);
-        if (ended === "refused") return "refused";
+        if (ended === "refused" || this.#isOver) return "refused";
         if (ended === "lost") {
           // The URL that worked is tried first, and the waiting starts over.
           first = at;
@@ -151,6 +152,12 @@ export class ControlClient {
   /** What a hello says of this device is another thing now. */
   greetAgain(): void {
     this.#anew("this device has another key to offer");
+  }
+
+  /** This device wants nothing of this coordinator. */
+  quit(reason: string): void {
+    this.#isOver = true;
+    this.#session?.end(reason);
   }
 
   /** The network changed: proves the connection, or ends the waiting for the next try. */

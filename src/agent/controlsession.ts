@@ -31,9 +31,9 @@ export type ControlSession = {
 export type SessionParts = { readonly socket: BinarySocket; readonly clock: Clock; readonly random: Random };
 
 /** From the open socket to the coordinator's Noise reply. */
-export const HANDSHAKE_TIMEOUT_MS: Millis = 10_000;
+const HANDSHAKE_TIMEOUT_MS: Millis = 10_000;
 /** What a connection that may be dead gets to prove the contrary, after the network changed. */
-export const PROBE_TIMEOUT_MS: Millis = 3_000;
+const PROBE_TIMEOUT_MS: Millis = 3_000;
 
 /** Shakes hands and hands every message of the coordinator to `receive`, with the JSON value it came as; pings and silence are dealt with here. */
 export async function openSession(

@@ -19,7 +19,7 @@ export const FWMARK = 0x45_0000;
  * 25 s: the shortest UDP mapping we must keep open is 30 s, as home routers give (RFC 4787 REQ-5 asks for two
  * minutes), less a margin for one lost packet.
  */
-export const KEEPALIVE_SECONDS = 25;
+const KEEPALIVE_SECONDS = 25;
 
 const DEFAULT_ROUTES: readonly string[] = ["0.0.0.0/0", "::/0"];
 

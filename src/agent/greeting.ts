@@ -17,6 +17,7 @@ export const GREETING_MS: Millis = 20_000;
 export class Greeting {
   readonly #isExit: boolean;
   readonly #until: Millis;
+  readonly #earlier: Memory["heard"];
   heard: Memory["heard"];
   #over: boolean;
   /** Peers to be called because a key of theirs, or ours, is new: until then. */
@@ -26,12 +27,18 @@ export class Greeting {
   constructor(isExit: boolean, heard: Memory["heard"], now: Millis) {
     this.#isExit = isExit;
     this.heard = heard;
+    this.#earlier = heard;
     this.#over = !isExit;
     this.#until = now + GREETING_MS;
   }
 
+  /**
+   * Of an app, as it was in an earlier run: WireGuard follows it by itself, and what was heard a moment ago would send
+   * it back to where it was then.
+   */
   of(peer: MapPeer): Endpoint | undefined {
-    return this.#isExit ? tryEndpoint(this.heard[peer.publicKey] ?? "") : undefined;
+    const heard = peer.app === true ? this.#earlier : this.heard;
+    return this.#isExit ? tryEndpoint(heard[peer.publicKey] ?? "") : undefined;
   }
 
   /** Whether this peer is to be called now. */

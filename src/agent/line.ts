@@ -7,12 +7,11 @@ import { type AgentConfig, DEVICE_FILES } from "../wire/agentconfig.js";
 import { decodeJoinKey } from "../wire/joinkey.js";
 import { signStatement } from "../wire/lock.js";
 import type { MapPeer } from "../wire/map.js";
-import type { Atlas } from "./atlas.js";
 import { ControlClient, type ControlParts } from "./control.js";
 import { nearestFirst } from "./endpoints.js";
 import type { Identity } from "./identity.js";
 import { latestOnly } from "./latest.js";
-import { rememberSealed, rememberUnsealed } from "./memory.js";
+import { type Memory, rememberSealed, rememberUnsealed } from "./memory.js";
 import type { Line } from "./statusreport.js";
 import type { Traversal } from "./traversal.js";
 
@@ -38,7 +37,7 @@ export async function openControl(
   identity: Identity,
   traversal: Traversal,
   networks: readonly Cidr[],
-  atlas: Atlas,
+  { atlas, lock }: Pick<Memory, "atlas" | "lock">,
   events: LineEvents,
 ): Promise<ControlClient> {
   const { files, folders, log, version } = parts;
@@ -64,7 +63,7 @@ export async function openControl(
   );
   const keep = (): void =>
     void write().catch((error: unknown) => log.error("the map was not saved", { message: asFailure(error).message }));
-  return new ControlClient(
+  const client = new ControlClient(
     parts,
     {
       atlas,
@@ -86,7 +85,15 @@ export async function openControl(
       },
     },
     {
-      onMap(_, gone) {
+      onMap(map, gone) {
+        lock.offer(map.lock);
+        const { dispute } = lock;
+        if (dispute !== undefined) {
+          say({ connected: false, reason: dispute, refusal: "lock-differs" });
+          log.error("not joining", { reason: dispute });
+          client.quit(dispute);
+          return undefined;
+        }
         // A coordinator that seals does so soon; until then the file is the last map that can be believed.
         if (sealKey === undefined) keep();
         return events.onMap(gone);
@@ -116,4 +123,5 @@ export async function openControl(
       },
     },
   );
+  return client;
 }

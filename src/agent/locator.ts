@@ -22,7 +22,7 @@ export type Located = {
   readonly latencies: readonly { readonly relay: string; readonly roundTripMs: Millis }[];
 };
 
-export const LOOK_UP_TIMEOUT_MS: Millis = 3 * SECOND;
+const LOOK_UP_TIMEOUT_MS: Millis = 3 * SECOND;
 /** Addresses of relays' names are taken for true so long. */
 export const NAMES_AGE_MAX_MS: Millis = 5 * MINUTE;
 /** While it is talked, and NATs forget after 30 s: drawn anew each time, so that devices do not ask in step. */

@@ -65,6 +65,7 @@ function describeLock(lock: Lock, own: LockKey): AgentValue {
   return {
     key: own.key,
     records: [...lock.records],
+    ...(lock.isBelieved ? { believed: true } : {}),
     ...(lock.trouble === undefined ? {} : { trouble: lock.trouble }),
   };
 }

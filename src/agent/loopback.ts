@@ -7,7 +7,7 @@ import { type Key, keyBytes } from "../kit/key.js";
  * given an endpoint on this machine: an address of the peer's own in LOOPBACK_RANGE (RFC 1122 §3.2.1.3: it never leaves
  * the machine), where a socket of the agent's takes it on. WireGuard sees the peer there, whichever way it came.
  */
-export const LOOPBACK_RANGE: Cidr = parseCidr("127.128.0.0/9");
+const LOOPBACK_RANGE: Cidr = parseCidr("127.128.0.0/9");
 
 const LISTEN_PORT_DEFAULT = 51_820;
 const PORT_MAX = 65_535;

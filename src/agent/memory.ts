@@ -34,19 +34,20 @@ const heardFile = z.record(z.string().max(64), z.string().max(64));
 
 /** What an agent knows that has just begun. */
 export const nothing = (): Memory => ({
-  ...{ map: undefined, atlas: new Atlas(), altered: false, lock: new Lock([], async () => undefined) },
+  ...{ map: undefined, atlas: new Atlas(), altered: false, lock: new Lock({ records: [] }, async () => undefined) },
   ...{ wish: NO_WISH, heard: {}, admission: undefined },
 });
 
 /** A file that does not parse counts as absent: the coordinator sends a fresh map, the user chooses again. */
-export async function recall(files: Files, folder: string): Promise<Memory> {
+export async function recall(files: Files, folder: string, lockKey: Key): Promise<Memory> {
   const atlas = new Atlas();
   const sealKey = tryKey((await files.readText(`${folder}/${SEAL_KEY_FILE}`))?.trim() ?? "");
   const map = await files.readText(`${folder}/${DEVICE_FILES.map}`);
   const altered = map !== undefined && atlas.recall(tryJson(map), sealKey) === "altered";
   const wish = readWish(tryJson((await files.readText(`${folder}/${DEVICE_FILES.choice}`)) ?? ""));
   const heard = heardFile.safeParse(tryJson((await files.readText(`${folder}/${HEARD_FILE}`)) ?? ""));
-  const lock = await recallLock(files, folder);
+  const lock = await recallLock(files, folder, lockKey);
+  if (atlas.map !== undefined) await lock.prepare(atlas.map);
   return {
     map: atlas.map && lock.judge(atlas.map),
     lock,

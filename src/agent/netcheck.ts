@@ -2,9 +2,12 @@ import { formatEndpoint } from "../kit/endpoint.js";
 import { type Family, familyOf, isPrivate, tryIp } from "../kit/ip.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import { describeNat } from "../nat/natkind.js";
+import type { StunReport } from "../nat/stunreport.js";
 import type { FetchText } from "../sys/fetchtext.js";
 import type { NetcheckAnswer } from "../wire/agentsocket.js";
+import type { ForwardedPort } from "./forwardedport.js";
 import type { PortMapping } from "./portmapping.js";
+import type { RelayStanding } from "./relays.js";
 import type { Traversal } from "./traversal.js";
 import { WHOAMI_TIMEOUT_MS } from "./whoami.js";
 
@@ -27,9 +30,12 @@ export async function netcheck(
     return endpoint === undefined ? undefined : formatEndpoint(endpoint);
   };
   return {
-    ...(report === undefined ? {} : { udp: !report.blocked, nat: describeNat(report) }),
+    ...(report === undefined || !tellsOfNat(report, traversal.relays.describe())
+      ? {}
+      : { udp: !report.blocked, nat: describeNat(report) }),
     ...present({ ipv4: mapped(4), ipv6: mapped(6) }),
     portmap: describePortMapping(traversal.portMapping),
+    ...present({ forward: describeForward(traversal.forwarded) }),
     relays: traversal.relays.describe().map(({ name, url, home, state, reason, roundTripMs }) => ({
       ...{ name, url, home, state },
       ...present({ reason }),
@@ -38,6 +44,12 @@ export async function netcheck(
     ...present({ captivePortal }),
   };
 }
+
+/** That no STUN server answers tells of UDP where a relay answers over TCP; elsewhere nobody is reached at all. */
+export const tellsOfNat = (
+  { blocked }: Pick<StunReport, "blocked">,
+  relays: readonly Pick<RelayStanding, "state">[],
+): boolean => !blocked || relays.some(({ state }) => state === "connected");
 
 function describePortMapping({ status, seen, mapped }: PortMapping): NetcheckAnswer["portmap"] {
   const by = status?.kind === "mapped" ? status.service : undefined;
@@ -49,6 +61,9 @@ function describePortMapping({ status, seen, mapped }: PortMapping): NetcheckAns
     why: status === undefined ? [NOT_ASKED] : status.kind === "none" ? [...status.why] : [],
   };
 }
+
+const describeForward = ({ endpoint, leads }: ForwardedPort): NetcheckAnswer["forward"] =>
+  endpoint === undefined ? undefined : { endpoint: formatEndpoint(endpoint), leads };
 
 const NOT_ASKED = "not asked: no relay is connected that could prove a mapping";
 

@@ -18,6 +18,7 @@ import type { AgentConfig } from "../wire/agentconfig.js";
 import type { NetworkMap } from "../wire/map.js";
 import { type Choice, FWMARK, tunnelRoutes } from "./desired.js";
 import { setFilter } from "./filter.js";
+import { forgetAnswers } from "./names/forget.js";
 import { clearSubnets, setSubnets } from "./subnetrouter.js";
 
 /** Makes the machine's routes, rules and DNS match, and gives them back. */
@@ -59,18 +60,21 @@ export async function setNetwork(
 
 /** Everything of ours is gone afterwards; safe to repeat. */
 export async function clearNetwork(parts: NetworkParts, config: Pick<AgentConfig, "interface">): Promise<void> {
-  await reach(parts, config.interface, undefined);
+  const { dns } = await reach(parts, config.interface, undefined);
+  if (dns !== undefined) await forgetAnswers(parts);
   await setFilter(parts.exec, config.interface, undefined);
   await parts.files.remove(`${parts.folders.var}/${PREVIOUS_FILE}`);
   await clearSubnets(parts);
 }
 
-async function reach(parts: NetworkParts, device: string, want: HostNet | undefined): Promise<void> {
+/** What was there before. */
+async function reach(parts: NetworkParts, device: string, want: HostNet | undefined): Promise<ObservedHostNet> {
   const observed = await observe(parts, device);
   const previous = previousOf(want, observed);
   if (want !== undefined && JSON.stringify(previous) !== JSON.stringify(observed.previous))
     await parts.files.write(`${parts.folders.var}/${PREVIOUS_FILE}`, `${JSON.stringify(previous)}\n`);
   for (const step of planHostNet(want, observed)) await run(parts.exec, step);
+  return observed;
 }
 
 async function observe({ exec, files, folders }: NetworkParts, device: string): Promise<ObservedHostNet> {

@@ -4,9 +4,8 @@ import type { MapPeer } from "../wire/map.js";
 
 /** Peers that paths are looked after for at once: each has a socket and is probed. An exit node may know thousands. */
 export const PATHS_MAX = 512;
-/** New paths for peers that call: so many a second, and at once. Who forges calls must not push others out faster. */
-export const CALLERS_PER_SECOND_MAX = 32;
-export const CALLERS_BURST_MAX = 256;
+/** New paths for peers that call. Who forges calls must not push others out faster. */
+export const CALLERS_MAX = { perSecond: 32, burst: 256 } as const;
 
 /** A peer that probes can be sealed for. */
 export type Searchable = MapPeer & { readonly discoveryKey: Key };

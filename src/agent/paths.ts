@@ -3,7 +3,7 @@ import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
 import { type Cidr, type Ip, parseIp } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
-import { Allowance } from "../nat/allowance.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import type { Standing } from "../nat/obstacle.js";
 import { fittingMtu } from "../nat/pathmtu.js";
 import { ProbeGate } from "../nat/probegate.js";
@@ -17,15 +17,7 @@ import type { Backend, InterfaceState } from "../wireguard/interface.js";
 import { Alarm } from "./alarm.js";
 import type { Identity } from "./identity.js";
 import { loopbackOf, loopbackPortOf } from "./loopback.js";
-import {
-  CALLERS_BURST_MAX,
-  CALLERS_PER_SECOND_MAX,
-  chosenPeers,
-  isSearchable,
-  PATHS_MAX,
-  quietest,
-  type Searchable,
-} from "./pathchoice.js";
+import { CALLERS_MAX, chosenPeers, isSearchable, PATHS_MAX, quietest, type Searchable } from "./pathchoice.js";
 import { PeerPath, type Ways } from "./peerpath.js";
 import { Pinger } from "./pinger.js";
 import type { Relays } from "./relays.js";
@@ -57,7 +49,7 @@ export class Paths {
   #peers = new Map<Key, Searchable>();
   #callers = new Map<Key, Key>();
   #tunnels: readonly Cidr[] = [];
-  readonly #allowance = new Allowance(CALLERS_BURST_MAX, CALLERS_PER_SECOND_MAX);
+  readonly #allowance = new TokenBucket(CALLERS_MAX);
   readonly #warnings = new Set<string>();
   #backend: Backend | undefined;
   #listenPort: number;
@@ -241,8 +233,7 @@ export class Paths {
     const known = this.#byKey.get(key);
     const peer = this.#peers.get(key);
     const now = this.#parts.clock.now();
-    if (known !== undefined || peer === undefined || !this.#allowance.has(now)) return known;
-    this.#allowance.pay();
+    if (known !== undefined || peer === undefined || !this.#allowance.spend(1, now)) return known;
     if (this.#byKey.size >= PATHS_MAX) {
       const quiet = quietest(this.#byKey.values());
       if (quiet === undefined) {

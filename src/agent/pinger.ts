@@ -11,9 +11,9 @@ import { type Probe, TRANSACTION_BYTES } from "../wire/probe.js";
 
 /** `exitnode ping`: how long the way takes that a peer's traffic goes now, direct or through its relay. */
 
-export const PING_TIMEOUT_MS: Millis = 2 * SECOND;
+const PING_TIMEOUT_MS: Millis = 2 * SECOND;
 /** At a time, of everybody who asks. A further one is lost. */
-export const PINGS_MAX = 32;
+const PINGS_MAX = 32;
 
 export type PingerWays = {
   seal(peer: Key, probe: Probe): Uint8Array | undefined;

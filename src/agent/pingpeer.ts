@@ -16,7 +16,9 @@ export async function ping(traversal: Traversal, peers: readonly MapPeer[], name
   if (traversal.paths.of(peer.publicKey) === undefined)
     throw new Failure(
       "peer-without-probes",
-      `${name} answers no probes: its agent knows none, or this data plane has none`,
+      peer.app === true
+        ? `${name} is a WireGuard app, which answers no probes`
+        : `${name} answers no probes: its agent knows none, or this data plane has none`,
       {
         advice: `ping ${peer.addresses[0] ?? name}`,
       },

@@ -195,8 +195,8 @@ export class PortMapping {
   }
 }
 
-/** "EXND", DIAL_BACK_TYPE, token (wire/relay.ts). */
-function dialBackToken(datagram: Uint8Array): Uint8Array | undefined {
+/** What a relay's dial-back carries ("EXND", DIAL_BACK_TYPE, token: wire/relay.ts); undefined for another datagram. */
+export function dialBackToken(datagram: Uint8Array): Uint8Array | undefined {
   if (datagram.length !== 5 + DIAL_BACK_TOKEN_BYTES || datagram[4] !== DIAL_BACK_TYPE) return undefined;
   if (new DataView(datagram.buffer, datagram.byteOffset).getUint32(0) !== PROBE_MAGIC) return undefined;
   return datagram.subarray(5);

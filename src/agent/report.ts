@@ -3,7 +3,8 @@ import { type Cidr, cidrContains, type Ip, parseCidr } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
 import type { DeviceReport } from "../wire/control.js";
-import { type Known, LINK_LOCAL, ownAddresses, type PublicAddresses, standingOf } from "./standing.js";
+import type { AppsSeen } from "./appsseen.js";
+import { type Known, LINK_LOCAL, openEndpoints, ownAddresses, type PublicAddresses, standingOf } from "./standing.js";
 
 /** What a device tells the coordinator about itself, from what was seen on the machine. */
 
@@ -12,15 +13,19 @@ const GLOBAL_IPV6 = parseCidr("2000::/3");
 export function describeDevice(
   config: AgentConfig,
   known: Known,
-  paths: { readonly discoveryKey?: Key; readonly homeRelay?: string | undefined },
+  paths: { readonly discoveryKey?: Key; readonly homeRelay?: string | undefined; readonly apps?: AppsSeen["told"] },
 ): DeviceReport {
   const { info, seen } = known;
+  // Only an exit node has peers that cannot look for a way by themselves.
+  const open = config.role === "exit-node" ? openEndpoints(config, known).map(formatEndpoint) : [];
   return {
     endpoints: standingOf(config, known).endpoints.map(formatEndpoint),
     routes: config.role === "exit-node" ? exitRoutes(ownAddresses(config, info), seen) : (config.advertise ?? []),
     resolvers: config.role === "exit-node" ? info.resolvers.filter(isForwardable).slice(0, 4) : [],
     ...(paths.discoveryKey === undefined ? {} : { discoveryKey: paths.discoveryKey }),
     ...(paths.homeRelay === undefined ? {} : { homeRelay: paths.homeRelay }),
+    ...(open.length === 0 ? {} : { open }),
+    ...(paths.apps === undefined || paths.apps.length === 0 ? {} : { apps: [...paths.apps] }),
   };
 }
 

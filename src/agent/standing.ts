@@ -1,12 +1,12 @@
-import type { Endpoint } from "../kit/endpoint.js";
+import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
 import { type Cidr, cidrContains, familyOf, type Ip, isPrivate, parseCidr } from "../kit/ip.js";
-import { gatherCandidates } from "../nat/candidates.js";
+import { type Candidate, gatherCandidates } from "../nat/candidates.js";
 import { natKindOf } from "../nat/natkind.js";
 import type { Standing } from "../nat/obstacle.js";
 import type { StunReport } from "../nat/stunreport.js";
 import type { NetInfo } from "../sys/netinfo.js";
 import type { AgentConfig } from "../wire/agentconfig.js";
-import { ENDPOINTS_MAX } from "../wire/map.js";
+import type { Forward } from "./forwardedport.js";
 
 /** As the world sees this machine. */
 export type PublicAddresses = { readonly ipv4?: Ip | undefined; readonly ipv6?: Ip | undefined };
@@ -20,28 +20,54 @@ export type Known = {
   readonly seen: PublicAddresses;
   readonly stun: StunReport | undefined;
   readonly mapped: Endpoint | undefined;
+  readonly forward?: Forward;
   /** Our own network's ranges. */
   readonly tunnels: readonly Cidr[];
 };
 
 /** What peers are told: the endpoints to try, most promising first, and what the NAT does. */
 export function standingOf(config: AgentConfig, known: Known): Standing {
+  const { stun } = known;
+  const endpoints = candidatesOf(config, known).map(({ endpoint }) => endpoint);
+  return { endpoints, nat: stun === undefined ? "unknown" : natKindOf(stun) };
+}
+
+/**
+ * Where a stranger's first datagram arrives: at a mapping or a forward that a dial-back has come in through, or at a
+ * public IPv4 address of the machine's own. A home's public IPv6 addresses are mostly shut.
+ */
+export function openEndpoints(config: AgentConfig, known: Known): Endpoint[] {
+  const proven = [known.mapped, known.forward === "here" ? forwardedEndpoint(config, known) : undefined];
+  const open = proven.flatMap((endpoint) => (endpoint === undefined ? [] : [formatEndpoint(endpoint)]));
+  const isOpen = ({ origin, endpoint }: Candidate): boolean =>
+    origin === "local"
+      ? familyOf(endpoint.address) === 4 && !isPrivate(endpoint.address)
+      : open.includes(formatEndpoint(endpoint));
+  return candidatesOf(config, known)
+    .filter(isOpen)
+    .map(({ endpoint }) => endpoint);
+}
+
+/** The port that the configuration calls forwarded, on the router's public address. */
+export function forwardedEndpoint({ forwardedPort }: AgentConfig, { seen, stun }: Known): Endpoint | undefined {
+  const address = seen.ipv4 ?? stun?.mapped.find((one) => familyOf(one.address) === 4)?.address;
+  return address === undefined || forwardedPort === undefined ? undefined : { address, port: forwardedPort };
+}
+
+function candidatesOf(config: AgentConfig, known: Known): Candidate[] {
   const { stun, tunnels, mapped, listenPort } = known;
-  const public4 = known.seen.ipv4 ?? stun?.mapped.find(({ address }) => familyOf(address) === 4)?.address;
-  const forwarded =
-    config.forwardedPort === undefined || public4 === undefined
-      ? []
-      : [{ address: public4, port: config.forwardedPort }];
-  const candidates = gatherCandidates({
+  const forwarded = forwardedEndpoint(config, known);
+  const refuted = known.forward === "elsewhere" && forwarded !== undefined ? formatEndpoint(forwarded) : undefined;
+  const found = gatherCandidates({
     locals: ownAddresses(config, known.info),
     port: listenPort,
     stun,
     portmaps: mapped === undefined ? [] : [mapped],
-    configured: forwarded,
+    configured: forwarded === undefined || refuted !== undefined ? [] : [forwarded],
     tunnels,
   });
-  const endpoints = candidates.map(({ endpoint }) => endpoint).slice(0, ENDPOINTS_MAX);
-  return { endpoints, nat: stun === undefined ? "unknown" : natKindOf(stun) };
+  // Behind a NAT that chooses ports the same endpoint is a guess as well.
+  return found.filter(({ origin, endpoint }) => origin !== "predicted" || formatEndpoint(endpoint) !== refuted);
 }
 
 /** The machine's addresses that others could use, public ones first: no tunnel's, no link's, no private IPv6. */

@@ -9,6 +9,7 @@ import type { InterfaceState, PeerState } from "../wireguard/interface.js";
 import { type Choice, exitOf, offers } from "./desired.js";
 import { PROVEN_WITHIN_MS } from "./endpoints.js";
 import { isLoopback } from "./loopback.js";
+import { tellsOfNat } from "./netcheck.js";
 import type { Traversal } from "./traversal.js";
 
 /** What the agent knows of its line to the coordinator. */
@@ -52,12 +53,13 @@ export function describeStatus(
     },
     ...(held?.map.self.waiting === undefined ? {} : { waiting: held.map.self.waiting }),
     ...(held?.map.self.keyExpiresAtMs === undefined ? {} : { keyExpiresAtMs: held.map.self.keyExpiresAtMs }),
-    ...describeExit(held?.map, choice, peerStates),
+    ...describeExit(held?.map, choice, peerStates, traversal),
     peers: (held?.map.peers ?? []).map((peer) => {
       const seen = peerStates.get(peer.publicKey);
       return {
         name: peer.name,
         role: peer.role,
+        ...(peer.app === undefined ? {} : { app: peer.app }),
         addresses: peer.addresses,
         ...ownerOf(peer),
         online: peer.online,
@@ -65,6 +67,7 @@ export function describeStatus(
         receivedBytes: seen?.receivedBytes ?? 0,
         sentBytes: seen?.sentBytes ?? 0,
         ...(seen?.lastHandshakeAgeMs === undefined ? {} : { lastHandshakeAgeMs: seen.lastHandshakeAgeMs }),
+        ...describeSilence(peer, traversal),
       };
     }),
     ...describeHere(traversal),
@@ -81,7 +84,9 @@ function describeHere(traversal: Traversal | undefined): Pick<AgentStatus, "nat"
   const { stun, relays } = traversal ?? {};
   const homeRelay = relays?.nameOf(relays.home);
   return {
-    ...(stun === undefined ? {} : { nat: describeNat(stun) }),
+    ...(stun === undefined || relays === undefined || !tellsOfNat(stun, relays.describe())
+      ? {}
+      : { nat: describeNat(stun) }),
     ...(homeRelay === undefined ? {} : { homeRelay }),
   };
 }
@@ -94,7 +99,7 @@ export function describeWay(peer: MapPeer, seen: PeerState | undefined, traversa
   const direct = seen?.endpoint !== undefined && !isLoopback(seen.endpoint.address) ? seen.endpoint : undefined;
   if (found === undefined || (found.route.kind === "none" && direct !== undefined))
     return {
-      path: isProven(seen) ? "direct" : "searching",
+      path: isProven(seen, traversal) ? "direct" : "searching",
       ...(direct === undefined ? {} : { endpoint: formatEndpoint(direct) }),
     };
   const { path } = found.finder;
@@ -112,13 +117,22 @@ function describeExit(
   map: NetworkMap | undefined,
   choice: Choice,
   states: ReadonlyMap<string, PeerState>,
+  traversal: Traversal | undefined,
 ): Pick<AgentStatus, "exit"> {
   if (choice.exit === undefined) return {};
   const exit = map === undefined ? undefined : exitOf(map, choice);
   if (exit === undefined) return { exit: { name: choice.exit, ipv4: false, ipv6: false, state: "gone" } };
-  const state = isProven(states.get(exit.publicKey)) ? "active" : "waiting";
+  const state = isProven(states.get(exit.publicKey), traversal) ? "active" : "waiting";
   return { exit: { name: exit.name, ipv4: offers(exit, 4), ipv6: offers(exit, 6), state } };
 }
 
-const isProven = (peer: PeerState | undefined): boolean =>
-  peer?.lastHandshakeAgeMs !== undefined && peer.lastHandshakeAgeMs < PROVEN_WITHIN_MS;
+function describeSilence({ publicKey }: MapPeer, traversal: Traversal | undefined): { readonly silentMs?: Millis } {
+  const silentMs = traversal?.silenceOf(publicKey);
+  return silentMs === undefined ? {} : { silentMs };
+}
+
+/** A handshake of two minutes ago proves less than the silence since. */
+const isProven = (peer: PeerState | undefined, traversal: Traversal | undefined): boolean =>
+  peer?.lastHandshakeAgeMs !== undefined &&
+  peer.lastHandshakeAgeMs < PROVEN_WITHIN_MS &&
+  traversal?.silenceOf(peer.publicKey) === undefined;

@@ -16,6 +16,8 @@ import type { AgentConfig } from "../wire/agentconfig.js";
 import type { DeviceReport } from "../wire/control.js";
 import type { MapPeer, NetworkMap } from "../wire/map.js";
 import type { Backend, InterfaceState } from "../wireguard/interface.js";
+import { AppsSeen } from "./appsseen.js";
+import { ForwardedPort } from "./forwardedport.js";
 import { findGateway } from "./gateway.js";
 import type { Identity } from "./identity.js";
 import { Locator } from "./locator.js";
@@ -23,7 +25,16 @@ import { GIVE_UP_MS, Paths } from "./paths.js";
 import { PortMapping } from "./portmapping.js";
 import { Relays } from "./relays.js";
 import { describeDevice } from "./report.js";
-import { type Known, type Move, moveBetween, ownAddresses, type PublicAddresses, standingOf } from "./standing.js";
+import { Silences } from "./silences.js";
+import {
+  forwardedEndpoint,
+  type Known,
+  type Move,
+  moveBetween,
+  ownAddresses,
+  type PublicAddresses,
+  standingOf,
+} from "./standing.js";
 
 export type TraversalParts = {
   readonly clock: Clock;
@@ -55,6 +66,7 @@ export class Traversal {
   readonly relays: Relays;
   readonly paths: Paths;
   readonly portMapping: PortMapping;
+  readonly forwarded: ForwardedPort;
   readonly #parts: TraversalParts;
   readonly #config: AgentConfig;
   readonly #identity: Identity;
@@ -66,6 +78,8 @@ export class Traversal {
   #seen: PublicAddresses = {};
   #map: NetworkMap | undefined;
   #listenPort: number;
+  readonly #apps = new AppsSeen();
+  readonly #silences = new Silences();
   #said = "";
   #wanted = "";
   #settling: readonly Millis[] = [];
@@ -87,6 +101,10 @@ export class Traversal {
     this.portMapping = new PortMapping(parts, {
       dialBack: (endpoint, token) => this.relays.dialBack(endpoint, token),
       onMapped: () => this.#told(),
+    });
+    this.forwarded = new ForwardedPort(parts, {
+      dialBack: (endpoint, token) => this.#tryForward(endpoint, token),
+      onChange: () => this.#told(),
     });
     this.#locator = new Locator(
       { ...parts, send: (to, datagram) => this.#backend?.probes?.send(to, datagram) },
@@ -111,7 +129,8 @@ export class Traversal {
     if (backend.probes === undefined) return;
     backend.probes.onReceive = (datagram, from) => {
       if (datagramKind(datagram) === "stun") this.#locator.receive(datagram, from);
-      else if (!this.portMapping.receive(datagram)) this.paths.receive(datagram, from);
+      else if (!this.forwarded.receive(datagram) && !this.portMapping.receive(datagram))
+        this.paths.receive(datagram, from);
     };
   }
 
@@ -177,7 +196,14 @@ export class Traversal {
     const moved = this.#listenPort !== state.listenPort;
     this.#listenPort = state.listenPort;
     this.paths.observe(state);
-    if (moved) this.#told();
+    this.#silences.observe(state, this.#parts.clock.now());
+    const seen = this.#apps.observe(state, this.#map?.peers ?? [], this.#parts.clock.wall());
+    if (moved || seen) this.#told();
+  }
+
+  /** Since the peer was last heard, where it leaves WireGuard's words unanswered. */
+  silenceOf(peer: Key): Millis | undefined {
+    return this.#silences.of(peer, this.#parts.clock.now());
   }
 
   /**
@@ -219,6 +245,7 @@ export class Traversal {
     return describeDevice(this.#config, this.#known(), {
       discoveryKey: keyOf(this.#identity.discovery.publicKey),
       homeRelay: this.relays.home,
+      apps: this.#apps.told,
     });
   }
 
@@ -239,6 +266,7 @@ export class Traversal {
   }
 
   async stop(): Promise<void> {
+    this.forwarded.stop();
     await this.portMapping.stop();
     this.relays.stop();
     this.#locator.stop();
@@ -248,7 +276,15 @@ export class Traversal {
   #known(): Known {
     const { mapped } = this.portMapping;
     const tunnels = this.#map?.ranges ?? [];
-    return { info: this.#info, listenPort: this.#listenPort, seen: this.#seen, stun: this.#stun, mapped, tunnels };
+    const [seen, stun] = [this.#seen, this.#stun];
+    const forward = this.forwarded.leads;
+    return { info: this.#info, listenPort: this.#listenPort, seen, stun, mapped, forward, tunnels };
+  }
+
+  /** A relay whose datagrams are known to get here; and not while a mapping is tried, which takes all that one sends. */
+  #tryForward(endpoint: Endpoint, token: Uint8Array): boolean {
+    if (this.#stun === undefined || this.#stun.blocked || this.portMapping.status?.kind === "verifying") return false;
+    return this.relays.dialBack(endpoint, token);
   }
 
   #locate(): void {
@@ -257,6 +293,7 @@ export class Traversal {
 
   /** Peers and the coordinator hear of a change; equal values are nothing. */
   #told(): void {
+    this.forwarded.follow(forwardedEndpoint(this.#config, this.#known()));
     this.paths.setHere(standingOf(this.#config, this.#known()));
     const report = this.report();
     const text = JSON.stringify(report);

@@ -193,6 +193,44 @@ test("an endpoint that answered is kept, and the exit is active", async () => {
   await agent.stop();
 });
 
+test("an exit that answers nothing any more is active for 15 s at most, and for longer while only keepalives go out", async () => {
+  const world = new World();
+  const agent = await world.start();
+  await agent.use("home");
+  let [sentBytes, receivedBytes] = [1_000, 1_000];
+  const tell = () =>
+    world.backend.answering.set(HOME.publicKey, { lastHandshakeAgeMs: SECOND, sentBytes, receivedBytes });
+  tell();
+  await world.clock.advance(10 * SECOND);
+  for (let i = 0; i < 4; i++) {
+    sentBytes += 32;
+    tell();
+    await world.clock.advance(10 * SECOND);
+  }
+  assert.equal((await agent.status()).exit?.state, "active", "keepalives want no answer");
+  [sentBytes, receivedBytes] = [sentBytes + 148, receivedBytes + 92];
+  tell();
+  await world.clock.advance(5 * SECOND);
+  for (let i = 0; i < 3; i++) {
+    sentBytes += 148;
+    tell();
+    await world.clock.advance(5 * SECOND);
+  }
+  const before = await agent.status();
+  assert.equal(before.exit?.state, "active");
+  await world.clock.advance(3 * SECOND);
+  const { exit, peers } = await agent.status();
+  const home = peers.find(({ name }) => name === "home");
+  assert.equal(exit?.state, "waiting");
+  assert.equal(home?.path, "searching");
+  assert.ok(home?.silentMs !== undefined && home.silentMs >= 20 * SECOND, `${home?.silentMs}`);
+  receivedBytes += 92;
+  tell();
+  await world.clock.advance(2 * SECOND);
+  assert.equal((await agent.status()).exit?.state, "active", "one answer ends it");
+  await agent.stop();
+});
+
 test("the choice survives a restart, and so does having made none again", async () => {
   const world = new World();
   const first = await world.start();

@@ -40,6 +40,11 @@ export async function keeperRoot(keeper: Keeper): Promise<string> {
   return root;
 }
 
+/** Where this machine's programs find the keeper's: an agent asks systemd-resolved by resolvectl. */
+export const KEEPER_BIN = "/run/keeper-bin";
+/** The user an agent runs as there: the bus speaks to none whom /etc/passwd does not know. */
+export const AGENT_UID = 12_347;
+
 /** What `unshare` runs, with the keeper's packages as $1: mounts, then holds the namespace. */
 const DRESS = `set -e
 root=$1
@@ -50,7 +55,7 @@ cp -a "$root/etc/." "$root/tmp/etc/"
 rm -f "$root/tmp/etc/resolv.conf" "$root/tmp/etc/ld.so.cache"
 echo 'hosts: files resolve [!UNAVAIL=return] dns' > "$root/tmp/etc/nsswitch.conf"
 echo 'passwd: files' >> "$root/tmp/etc/nsswitch.conf"
-for user in systemd-resolve:64901 messagebus:64902; do
+for user in systemd-resolve:64901 messagebus:64902 agent:${AGENT_UID}; do
   name=\${user%:*} number=\${user#*:}
   grep -q "^$name:" "$root/tmp/etc/passwd" || echo "$name:x:$number:$number::/:/usr/sbin/nologin" >> "$root/tmp/etc/passwd"
   grep -q "^$name:" "$root/tmp/etc/group" || echo "$name:x:$number:" >> "$root/tmp/etc/group"
@@ -60,6 +65,11 @@ for one in etc run; do
   mount --bind "$root/tmp/$one" "/$one"
   mount --bind "$root/tmp/$one" "$root/$one"
 done
+mkdir -p /run/keeper ${KEEPER_BIN}
+mount --bind "$root" /run/keeper
+printf '#!/bin/sh\\nLD_LIBRARY_PATH=/run/keeper/usr/lib/%s-linux-gnu/systemd exec /run/keeper/usr/bin/resolvectl "$@"\\n' \
+  "$(uname -m)" > ${KEEPER_BIN}/resolvectl
+chmod 755 ${KEEPER_BIN}/resolvectl
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 echo ready

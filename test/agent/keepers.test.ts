@@ -80,6 +80,28 @@ for (const keeper of KEEPERS)
     );
 
     test(
+      "no answer of another way is kept: not with use, nor with other resolvers, nor when the agent has gone",
+      LIMIT,
+      async () => {
+        assert.equal(await machine.lookUp("kept.test"), CAFE);
+        const heard = await world.listen();
+        assert.equal(await machine.lookUp("kept.test"), CAFE);
+        const asked = await heard();
+        if (keeper === "systemd-resolved") assert.deepEqual(asked, [], "the machine has a cache");
+        const agent = world.agent();
+        await agent.use("home");
+        assert.equal(await machine.lookUp("kept.test"), EXIT);
+        await agent.use("home", "mine");
+        assert.equal(await machine.lookUp("kept.test"), CAFE);
+        await agent.use("home");
+        assert.equal(await machine.lookUp("kept.test"), EXIT);
+        await agent.stop("SIGKILL");
+        await world.clean();
+        assert.equal(await machine.lookUp("kept.test"), CAFE);
+      },
+    );
+
+    test(
       "a resolver that the next network gives while an exit is used is not asked, and is afterwards",
       LIMIT,
       async () => {

@@ -5,65 +5,29 @@ import { hash } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { MINUTE } from "../../src/kit/time.js";
 import { lockAnswer } from "../../src/wire/agentsocket.js";
-import {
-  fingerprintOf,
-  type LockKey,
-  lockKeyOf,
-  lockSecretHash,
-  readRecord,
-  signDevice,
-  signRecord,
-  signStatement,
-  standingOf,
-} from "../../src/wire/lock.js";
-import type { MapPeer, NetworkMap } from "../../src/wire/map.js";
-import { HOME, MAP, PHONE, type Running, World } from "./agentworld.js";
+import { fingerprintOf, lockSecretHash, readRecord, signDevice, signRecord, standingOf } from "../../src/wire/lock.js";
+import type { MapPeer } from "../../src/wire/map.js";
+import { HOME, MAP, PHONE, World } from "./agentworld.js";
 import { settled } from "./labclock.js";
+import {
+  attacker,
+  FIRST,
+  home,
+  LOCK,
+  locked,
+  mapOf,
+  phone,
+  record,
+  SECRET,
+  SIGNED_HOME,
+  started,
+  tablet,
+} from "./lockedworld.js";
 
 /** What a coordinator that was taken over can do to a device that has seen the lock, and what it cannot. */
 
-const LOCK = "0123456789abcdef0123456789abcdef";
-const SECRET = "00112233445566778899aabbccddeeff";
-const lockKey = (name: string): LockKey => lockKeyOf(hash(utf8(`lock key of ${name}`)));
-const [tablet, home, phone, attacker] = [lockKey("tablet"), lockKey("home"), lockKey("phone"), lockKey("attacker")];
-
-const record = (by: LockKey, version: number, ...trusted: LockKey[]): string =>
-  signRecord(by, {
-    ...{ lock: LOCK, version, secretHash: lockSecretHash(SECRET), shutOut: [] },
-    keys: trusted.map(({ key }) => key),
-  });
-const FIRST = record(tablet, 1, tablet);
-
-const locked = (peer: MapPeer, own: LockKey, by?: LockKey): MapPeer => ({
-  ...peer,
-  lock: {
-    key: own.key,
-    statement: signStatement(own, peer),
-    ...(by === undefined ? {} : { signature: signDevice(by, LOCK, own.key) }),
-  },
-});
-const SIGNED_HOME = locked(HOME, home, tablet);
 const SIGNED_PHONE = locked(PHONE, phone, tablet);
 const SLIPPED_IN: MapPeer = { ...PHONE, id: "d9", name: "ghost", publicKey: keyOf(hash(utf8("ghost"))) };
-
-const mapOf = (peers: MapPeer[], records: string[] = [FIRST]): NetworkMap => ({ ...MAP, peers, lock: { records } });
-
-async function started(
-  map: NetworkMap,
-): Promise<{ world: World; agent: Running; push(next: NetworkMap): Promise<void> }> {
-  const world = new World();
-  world.coordinator.map = map;
-  const agent = await world.start();
-  let { seq } = map;
-  return {
-    world,
-    agent,
-    async push(next) {
-      world.coordinator.push({ ...next, seq: ++seq });
-      await settled();
-    },
-  };
-}
 
 test("a device that the coordinator slips in never reaches the data plane, and status says why", async () => {
   const { world, agent, push } = await started(mapOf([SIGNED_HOME, SIGNED_PHONE]));

@@ -51,6 +51,7 @@ for await (const line of createInterface({ input: process.stdin })) {
       resolver,
       near.map(({ network }) => network),
     );
+    await lookups.settle();
     process.stdout.write(`${JSON.stringify(lookups.status.dns ?? null)}\n`);
   } catch (error) {
     process.stdout.write(`${JSON.stringify(asFailure(error))}\n`);

@@ -11,6 +11,7 @@ import { hash } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { localExec, mustRun } from "../../src/sys/exec.js";
 import { removeNamespace } from "../engine/removenamespace.js";
+import { AGENT_UID, KEEPER_BIN } from "./keepermachine.js";
 
 /**
  * A host between a café (its router 192.168.7.1, whose resolver answers everything with CAFE) and an exit on a plain
@@ -20,8 +21,8 @@ import { removeNamespace } from "../engine/removenamespace.js";
 export const CAFE = "192.0.2.66";
 export const EXIT = "192.0.2.99";
 export const OWN_RESOLVER = "203.0.113.53";
-const UID = 12_347;
 const DEVICE = "exn0";
+const PATH = `${KEEPER_BIN}:${process.env.PATH}`;
 const PROGRAM = fileURLToPath(new URL("./lookupsagent.js", import.meta.url));
 
 export const MAP = {
@@ -76,7 +77,7 @@ export class LookupsWorld {
     await this.must(exit, "ip link set tunnel up");
     await this.must(exit, "ip route add 100.64.0.7/32 dev tunnel");
     await this.must(exit, "tee /proc/sys/net/ipv4/conf/tunnel/proxy_arp", "1\n");
-    const dnsmasq = "dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --bind-interfaces";
+    const dnsmasq = "dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --bind-interfaces --local-ttl=600";
     await this.must(cafe, `${dnsmasq} --listen-address=192.168.7.1,${OWN_RESOLVER} --address=/#/${CAFE}`);
     await this.must(exit, `${dnsmasq} --listen-address=100.64.0.1,${OWN_RESOLVER} --address=/#/${EXIT}`);
   }
@@ -101,7 +102,14 @@ export class LookupsWorld {
     mkdirSync(this.folder, { recursive: true, mode: 0o777 });
     chmodSync(this.folder, 0o777);
     const caps = ["--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"];
-    const user = ["setpriv", `--reuid=${UID}`, `--regid=${UID}`, "--clear-groups", ...caps, "--no-new-privs"];
+    const user = [
+      "setpriv",
+      `--reuid=${AGENT_UID}`,
+      `--regid=${AGENT_UID}`,
+      "--clear-groups",
+      ...caps,
+      "--no-new-privs",
+    ];
     const program = [process.execPath, PROGRAM, this.folder, JSON.stringify(map)];
     return new LookupsAgent([...this.enter, ...user, ...program]);
   }
@@ -131,7 +139,7 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
     for await (const line of createInterface({ input: child.stderr })) if (/listening on/.test(line)) break;
     return async () => {
       // What was sent before this is captured before it.
-      await localExec.run([...this.enter, "setpriv", `--reuid=${UID}`, "--clear-groups", ...MARK]);
+      await localExec.run([...this.enter, "setpriv", `--reuid=${AGENT_UID}`, "--clear-groups", ...MARK]);
       while (!lines.some((line) => line.includes("mark.test"))) await once(child.stdout, "data");
       child.kill();
       return lines.filter((line) => !line.includes("mark.test"));
@@ -144,7 +152,7 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
       process.execPath,
       LEAK,
       this.folder,
-      JSON.stringify({ dns, uid: UID, addresses: MAP.self.addresses }),
+      JSON.stringify({ dns, uid: AGENT_UID, addresses: MAP.self.addresses }),
     ];
     return JSON.parse(await mustRun(localExec, [...this.enter, ...argv]));
   }
@@ -172,7 +180,7 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
   /** As the supervisor does, as root: whatever an agent left. */
   async clean(): Promise<void> {
     const script = `import(${JSON.stringify(CLEAN)}).then(({ clean }) => clean(${JSON.stringify(this.folder)}))`;
-    await mustRun(localExec, [...this.enter, process.execPath, "-e", script]);
+    await mustRun(localExec, [...this.enter, process.execPath, "-e", script], { env: { PATH } });
   }
 
   async close(): Promise<void> {
@@ -206,7 +214,7 @@ export class LookupsAgent {
   readonly #lines: AsyncIterator<string>;
 
   constructor([file = "", ...args]: readonly string[]) {
-    const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+    const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, PATH } });
     this.#child = child;
     this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { CALLERS_BURST_MAX, chosenPeers, PATHS_MAX, quietest, type Searchable } from "../../src/agent/pathchoice.js";
+import { CALLERS_MAX, chosenPeers, PATHS_MAX, quietest, type Searchable } from "../../src/agent/pathchoice.js";
 import { Paths } from "../../src/agent/paths.js";
 import { Relays } from "../../src/agent/relays.js";
 import { toBase64 } from "../../src/kit/bytes.js";
@@ -18,7 +18,7 @@ import { LabClock } from "./labclock.js";
 /** An agent whose map holds more peers than paths are looked after for, as an exit node's may. */
 const LOG = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 const DISCOVERY = keyPairOf(systemRandom(32));
-const pairs = Array.from({ length: PATHS_MAX + CALLERS_BURST_MAX + 8 }, () => keyPairOf(systemRandom(32)));
+const pairs = Array.from({ length: PATHS_MAX + CALLERS_MAX.burst + 8 }, () => keyPairOf(systemRandom(32)));
 const peers = pairs.map(
   ({ publicKey }, n): Searchable => ({
     ...{ id: `d${n}`, name: `peer-${n}`, role: "device", publicKey: keyOf(systemRandom(32)) },
@@ -140,7 +140,7 @@ test("a stranger's call makes no room for itself, and peers that call in a flood
   assert.equal(peers.filter(({ publicKey }) => bench.paths.of(publicKey) !== undefined).length, before);
   for (let n = PATHS_MAX; n < peers.length; n++) bench.paths.fromRelay(keyAt(n), transport());
   const came = peers.slice(PATHS_MAX).filter(({ publicKey }) => bench.paths.of(publicKey) !== undefined);
-  assert.equal(came.length, CALLERS_BURST_MAX);
+  assert.equal(came.length, CALLERS_MAX.burst);
   bench.paths.stop();
 });
 

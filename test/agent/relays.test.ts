@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { tellsOfNat } from "../../src/agent/netcheck.js";
 import { Relays } from "../../src/agent/relays.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
@@ -149,4 +150,10 @@ test("without a connection no mapping is tried, and a datagram to no relay at al
   assert.equal(bench.relays.dialBack(parseEndpoint("203.0.113.7:1"), new Uint8Array(16)), false);
   bench.relays.send(undefined, PEER, Uint8Array.of(1));
   bench.relays.probe("gone", PEER, Uint8Array.of(1));
+});
+
+test("that no STUN server answers tells of blocked UDP while a relay is connected, and else that nobody is reached", () => {
+  assert.equal(tellsOfNat({ blocked: true }, [{ state: "failing" }, { state: "connected" }]), true);
+  assert.equal(tellsOfNat({ blocked: true }, [{ state: "failing" }]), false);
+  assert.equal(tellsOfNat({ blocked: false }, []), true);
 });

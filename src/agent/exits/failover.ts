@@ -15,16 +15,16 @@ export type Reason = "silent" | "cut-off" | "gone" | "back" | "nearer";
 export type Switch = { readonly from: string; readonly to: string; readonly at: Millis; readonly why: Reason };
 
 /** Silent: asked so often, for so long, without a sign of life. One in ten datagrams may be lost without that. */
-export const SILENT_MS: Millis = 4 * SECOND;
-export const SILENT_ASKED_MIN = 4;
+const SILENT_MS: Millis = 4 * SECOND;
+const SILENT_ASKED_MIN = 4;
 /** Cut off from the Internet: it answers, and its resolver, which did, does not. */
-export const CUT_OFF_MS: Millis = 6 * SECOND;
-export const CUT_OFF_ASKED_MIN = 3;
+const CUT_OFF_MS: Millis = 6 * SECOND;
+const CUT_OFF_ASKED_MIN = 3;
 /** An exit that is preferred is used after answering for so long; doubled, up to the second, when it fails again soon. */
 export const HOLD_MS: Millis = MINUTE;
 export const HOLD_MS_MAX: Millis = 32 * MINUTE;
 /** Used for so long without failing, its past is forgotten. */
-export const STEADY_MS: Millis = 10 * MINUTE;
+const STEADY_MS: Millis = 10 * MINUTE;
 /** Nearest: before this all are asked, and then the quickest is used. */
 export const SETTLE_MS: Millis = 2 * SECOND;
 /** Nearer is what takes so much less, in both ways of counting; and no other is looked for so soon after. */

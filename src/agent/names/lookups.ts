@@ -2,6 +2,7 @@ import { Failure } from "../../kit/failure.js";
 import type { Ip } from "../../kit/ip.js";
 import type { LocalResolver } from "../../netconf/clientdns.js";
 import { RESOLVER_FILES, readResolvers } from "../../netconf/resolvconf.js";
+import type { Exec } from "../../sys/exec.js";
 import type { Files } from "../../sys/files.js";
 import type { Served } from "../../sys/listening.js";
 import type { NameService } from "../../sys/nameservice.js";
@@ -10,11 +11,13 @@ import type { AgentConfig } from "../../wire/agentconfig.js";
 import type { AgentStatus } from "../../wire/agentsocket.js";
 import type { NetworkMap } from "../../wire/map.js";
 import type { Choice } from "../desired.js";
+import { forgetAnswers } from "./forget.js";
 import { Resolver } from "./resolver.js";
 import { tableOf } from "./table.js";
 import { type Upstreams, upstreamsOf } from "./upstreams.js";
 
 export type LookupsParts = {
+  readonly exec: Exec;
   readonly files: Files;
   readonly random: Random;
   readonly uid: number | undefined;
@@ -28,6 +31,9 @@ export class Lookups {
   #served: Served | undefined;
   #own: readonly Ip[] = [];
   #status: AgentStatus["dns"];
+  /** Who answers, for what, and which way they are asked; and what that was when the machine last forgot answers. */
+  #way = "";
+  #wayKept = "";
 
   constructor(parts: LookupsParts) {
     this.#parts = parts;
@@ -42,7 +48,8 @@ export class Lookups {
     const isWanted = config.role === "device" && (choice.exit !== undefined || map.names !== undefined);
     const isAble = this.#parts.uid !== undefined;
     this.#status = isWanted ? describeDns(map, upstreams, choice, isAble, this.#own) : undefined;
-    if (!isWanted || !isAble) return undefined;
+    this.#way = isWanted && isAble ? wayOf(map, upstreams, choice) : "";
+    if (this.#way === "") return undefined;
     this.#resolver.follow({
       table: tableOf(map, config.coordinator.urls, this.#own),
       upstreams,
@@ -50,6 +57,13 @@ export class Lookups {
     });
     this.#served ??= await this.#parts.nameService.serve((query, over) => this.#resolver.answer(query, over));
     return { port: this.#served.port, asked: this.#own };
+  }
+
+  /** To be called when look-ups go as follow() said: what came another way is forgotten. */
+  async settle(): Promise<void> {
+    if (this.#way === this.#wayKept) return;
+    await forgetAnswers(this.#parts);
+    this.#wayKept = this.#way;
   }
 
   /** True when the network here has other resolvers than at the last follow(). */
@@ -79,6 +93,11 @@ async function machineResolvers(files: Files): Promise<Ip[]> {
     if (found.length > 0) return found;
   }
   return [];
+}
+
+/** Another exit's resolvers may have the same addresses, and give other answers. */
+function wayOf({ names }: NetworkMap, { servers, way }: Upstreams, { exit }: Choice): string {
+  return JSON.stringify([exit, way, servers, names?.domain, names?.split]);
 }
 
 function describeDns(

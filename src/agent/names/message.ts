@@ -4,7 +4,7 @@ import type { Ip } from "../../kit/ip.js";
 /** DNS messages (RFC 1035, RFC 6891) as far as a resolver that mostly passes them on needs them. */
 export const HEADER_BYTES = 12;
 /** A question about the longest name, with EDNS and its options. */
-export const QUERY_BYTES_MAX = 4_096;
+const QUERY_BYTES_MAX = 4_096;
 /** RFC 1035 §4.2.1, and what passes every path whole (DNS Flag Day 2020). */
 const UDP_BYTES = 512;
 const UDP_BYTES_MAX = 1_232;
@@ -51,7 +51,7 @@ export function readQuery(bytes: Uint8Array): Query | undefined {
 }
 
 /** The question as it stands in a message, after the header. */
-export function questionBytes(bytes: Uint8Array): Uint8Array {
+function questionBytes(bytes: Uint8Array): Uint8Array {
   let at = HEADER_BYTES;
   while (at < bytes.length && bytes[at] !== 0) at += 1 + (bytes[at] ?? 0);
   return bytes.subarray(HEADER_BYTES, Math.min(bytes.length, at + 5));
@@ -101,7 +101,7 @@ export type OwnAnswer = {
 };
 
 /** How long what is ours may be kept: a device that was renamed or revoked is forgotten within this time. */
-export const OWN_TTL_SECONDS = 30;
+const OWN_TTL_SECONDS = 30;
 
 /** An answer of our own. Over UDP, one that does not fit says so and has nothing; the asker comes back over TCP. */
 export function ownReply(query: Query, answer: OwnAnswer, over: "udp" | "tcp"): Uint8Array {

@@ -1,4 +1,4 @@
-import { type Cidr, cidrContains, cidrLength, familyOf, type Ip, ipBytes, ipFromBytes } from "../../kit/ip.js";
+import { type Cidr, cidrContains, cidrLength, familyOf, type Ip, ipFromBytes } from "../../kit/ip.js";
 import type { NetworkMap } from "../../wire/map.js";
 import { CANARY_ANSWER, CANARY_DOMAIN } from "../../wire/names.js";
 import { type OwnAnswer, RCODE } from "./message.js";
@@ -125,12 +125,4 @@ function prefixOfReverse(name: string): Reverse | undefined {
   const hex = labels.join("").padEnd(32, "0");
   const ip = ipFromBytes(Uint8Array.from({ length: 16 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16)));
   return { ip, bits: 4 * labels.length, isWhole: labels.length === 32 };
-}
-
-/** The name under which an address is looked up. */
-export function reverseName(ip: Ip): string {
-  const bytes = [...ipBytes(ip)];
-  if (familyOf(ip) === 4) return `${bytes.reverse().join(".")}.in-addr.arpa`;
-  const digits = bytes.flatMap((byte) => [byte >> 4, byte & 15]).reverse();
-  return `${digits.map((digit) => digit.toString(16)).join(".")}.ip6.arpa`;
 }
