@@ -25,10 +25,10 @@ export type ProcessId = { readonly pid: number; readonly startTicks: string };
 export type DaemonParts = { readonly exec: Exec; readonly files: Files; readonly clock: Clock };
 
 /** A Node daemon is up in 0.3 s on two idle cores; this is for a machine with other things to do. */
-export const READY_WITHIN_MS: Millis = 20_000;
+const READY_WITHIN_MS: Millis = 20_000;
 const POLL_MS: Millis = 15;
 /** How long a process may take to end by itself before it is killed. */
-export const STOP_WITHIN_MS: Millis = 3_000;
+const STOP_WITHIN_MS: Millis = 3_000;
 const KILLED_WITHIN_MS: Millis = 5_000;
 const LOG_TAIL_CHARACTERS = 600;
 

@@ -46,6 +46,8 @@ export type LabChange = {
 
 export type LabStatus = {
   readonly state: NetworkState;
+  /** Null: nobody said so when it was raised. */
+  readonly raisedFor: string | null;
   readonly situation: Situation;
   readonly places: readonly {
     readonly name: string;
@@ -74,6 +76,7 @@ export async function raiseLab(
   topology: Topology,
   change: (situation: Situation) => Situation,
   signal: AbortSignal,
+  raisedFor?: string,
 ): Promise<LabChange> {
   const state = await observeLab(parts.files, topology);
   if (state === "damaged" || state === "outdated") {
@@ -92,6 +95,7 @@ export async function raiseLab(
     parts.say(`building an Internet of ${wanted.places.length} places`);
     await buildNetwork(parts, wanted, signal);
     await writeSituation(parts.files, situation);
+    if (raisedFor !== undefined) await parts.files.write(RAISED_FOR, raisedFor);
   }
   const services = servicesOf(wanted, situation, parts.program);
   if (built) await Promise.all(services.map((service) => writeServiceFiles(parts.files, service)));
@@ -193,6 +197,20 @@ export async function readSituation(files: Files): Promise<Situation> {
 const writeSituation = (files: Files, situation: Situation): Promise<void> =>
   files.write(SITUATION, `${JSON.stringify(situation)}\n`);
 
+const RAISED_FOR = `${RUN_DIR}/raised-for`;
+
+/** Whoever says who they are keeps their hands off a lab that was not raised for them. An unfinished one is nobody's. */
+export async function refuseAnothers(files: Files, topology: Topology, name: string): Promise<void> {
+  const state = await observeLab(files, topology);
+  if (state === "absent" || state === "partial") return;
+  const owner = await files.readText(RAISED_FOR);
+  if (owner === name) return;
+  const how = owner === undefined ? "by hand" : `for ${owner}`;
+  throw new Failure("lab-anothers", `the lab on this machine was raised ${how}, not for ${name}`, {
+    advice: "exitnode lab down    (with everything that is in it)",
+  });
+}
+
 /** From any state; false when there was nothing. Containers go before the bridge they hang on. */
 export async function removeLab(parts: LabParts, topology: Topology, options: { purge: boolean }): Promise<boolean> {
   const state = await observeLab(parts.files, topology);
@@ -219,6 +237,7 @@ export async function labStatus(parts: LabParts, base: Topology): Promise<LabSta
   const processes = await Promise.all(daemons.map(({ name }) => findDaemon(parts.files, name)));
   return {
     state: await observeLab(parts.files, base),
+    raisedFor: (await parts.files.readText(RAISED_FOR)) ?? null,
     situation,
     places: topology.places.map((place) => ({
       name: place.name,

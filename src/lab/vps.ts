@@ -26,7 +26,7 @@ export type VpsOrder = {
   readonly privateKeyPath: string;
 };
 
-export const VPS_DIR = `${STATE_DIR}/vps`;
+const VPS_DIR = `${STATE_DIR}/vps`;
 /** LXC's name for it: below 100, where Proxmox has no containers. */
 const VMID = 22;
 const ROOT = join(VPS_DIR, "local", "images", String(VMID), "root");

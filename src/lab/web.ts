@@ -13,9 +13,9 @@ import { Failure } from "../kit/failure.js";
  */
 
 /** 4 GiB: longer than any measurement needs. */
-export const DOWNLOAD_BYTES_MAX = 4 * 1024 ** 3;
+const DOWNLOAD_BYTES_MAX = 4 * 1024 ** 3;
 const CHUNK_BYTES = 64 * 1024;
-export const CONNECTIONS_MAX = 256;
+const CONNECTIONS_MAX = 256;
 
 type Answer = (request: IncomingMessage, response: ServerResponse, signal: AbortSignal) => Promise<void> | void;
 

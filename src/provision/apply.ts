@@ -21,7 +21,7 @@ export type Note = (words: string) => void;
 export const ADDRESS_WAIT_MS: Millis = 90_000;
 const ADDRESS_POLL_MS: Millis = 300;
 /** An IPv6 address comes at once, the DHCP answer a little later; a network without IPv4 is believed after this. */
-export const IPV4_WAIT_MS: Millis = 20_000;
+const IPV4_WAIT_MS: Millis = 20_000;
 
 /** Does one step and returns what is known afterwards; whatever it changed is looked at again. */
 export async function applyStep(session: Session, view: View, step: Step, note: Note): Promise<View> {

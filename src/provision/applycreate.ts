@@ -9,7 +9,7 @@ import { lookAtHost, type Session } from "./session.js";
 import { type OwnContainer, templateName, type View } from "./view.js";
 
 /** Another administrator takes the id between asking for a free one and using it; twenty at once are done by then. */
-export const VMID_TRIES_MAX = 10;
+const VMID_TRIES_MAX = 10;
 /** How far above the next free id is looked, when that was taken again and again. */
 const SPREAD_MAX = 64;
 const ID_BYTES = 8;

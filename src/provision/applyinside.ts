@@ -1,15 +1,15 @@
 import { Failure } from "../kit/failure.js";
-import type { Millis } from "../kit/time.js";
+import { type Millis, SECOND } from "../kit/time.js";
 import { CONTAINER_ACTIONS, type ContainerAction } from "../netconf/containerfiles.js";
 import type { Exec } from "../sys/exec.js";
 import { type Inside, JOIN_KEY_PATH, PENDING_PATH } from "./inside.js";
 import { adminOf, connection, lookInside, type Session } from "./session.js";
-import { unhealthy, type View } from "./view.js";
+import { NO_INTERNET, unhealthy, type View } from "./view.js";
 
 /** From the start of the daemon to its first answer; a node start on a slow core takes a second of it. */
-export const COORDINATOR_WAIT_MS: Millis = 30_000;
+const COORDINATOR_WAIT_MS: Millis = 30_000;
 /** From the agent's start to a working exit node. */
-export const VERIFY_WAIT_MS: Millis = 45_000;
+const VERIFY_WAIT_MS: Millis = 45_000;
 const POLL_MS: Millis = 300;
 const ACTION_TIMEOUT_MS: Millis = 90_000;
 /** In an upgrade there is something to go back to, and people wait for their traffic. */
@@ -136,20 +136,37 @@ export async function waitCoordinator(session: Session, view: View): Promise<Vie
 
 /** Waits until the agent is in and the exit node offers the whole Internet. */
 export async function verify(session: Session, view: View, note: (words: string) => void): Promise<View> {
+  return untilWorks(session, view, VERIFY_WAIT_MS, note, async (seen) => {
+    // A refused join key is mended by the plan, which has a step for it.
+    if (seen.inside?.agent?.coordinator.refusal?.startsWith("join-key-") === true) return undefined;
+    return seen.inside === undefined ? "nothing was seen" : (unhealthy(seen.inside) ?? (await unlisted(session, seen)));
+  });
+}
+
+const ONLINE_ADVICE =
+  "check that its bridge or VLAN leads to your router, that the router lets it out, and its --ip and --gateway if you gave them";
+
+/** Looks again until there is no trouble left; what there is after `waitMs` is the failure. */
+export async function untilWorks(
+  session: Session,
+  view: View,
+  waitMs: Millis,
+  note: (words: string) => void,
+  troubleOf: (seen: View) => Promise<string | undefined>,
+): Promise<View> {
   const { clock, signal } = session.parts;
   const startedAt = clock.now();
   for (let seen = view; ; seen = await lookInside(session, view)) {
-    const refused = seen.inside?.agent?.coordinator.refusal?.startsWith("join-key-") === true;
-    const trouble =
-      seen.inside === undefined ? "nothing was seen" : (unhealthy(seen.inside) ?? (await unlisted(session, seen)));
-    // A refused join key is mended by the plan, which has a step for it.
-    if (trouble === undefined || refused) return seen;
+    const trouble = await troubleOf(seen);
+    if (trouble === undefined) return seen;
     note(trouble);
-    if (clock.now() - startedAt >= VERIFY_WAIT_MS)
+    if (clock.now() - startedAt >= waitMs)
       throw new Failure(
         "exit-node-unhealthy",
-        `"${session.name}" does not work after ${VERIFY_WAIT_MS / 1_000} s: ${trouble}`,
-        { advice: `exitnode logs ${session.name}` },
+        `"${session.name}" does not work after ${waitMs / SECOND} s: ${trouble}`,
+        {
+          advice: `${trouble === NO_INTERNET ? `${ONLINE_ADVICE}\n` : ""}exitnode doctor --host ${session.request.hostName}\nexitnode logs ${session.name}`,
+        },
       );
     await clock.sleep(POLL_MS, signal);
   }

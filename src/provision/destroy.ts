@@ -101,9 +101,9 @@ export async function destroy(
 }
 
 async function knownAddresses(parts: ProvisionParts, container: OwnContainer): Promise<readonly string[]> {
-  const { publicAddress } = container.identity;
+  const { publicAddress, formerAddress } = container.identity;
   const now = container.running ? await addressesOf(parts.host, container) : [];
-  return publicAddress === undefined ? now : [...now, publicAddress];
+  return [...now, publicAddress, formerAddress].filter((address) => address !== undefined);
 }
 
 /** "not-told" when the coordinator is away: the container goes anyway, and its record can be revoked later. */

@@ -1,8 +1,8 @@
 import type { ContainerAction } from "../netconf/containerfiles.js";
 import type { PveParams } from "../pve/guests.js";
-import { TAG, writeIdentity } from "./identity.js";
+import { type Identity, TAG, writeIdentity } from "./identity.js";
 import { sysctlSettings } from "./inside.js";
-import { publicAddressOf, type View } from "./view.js";
+import { formerAddressOf, publicAddressOf, type View } from "./view.js";
 
 /** Something that is not as wanted, in words, with what puts it right. */
 export type Difference = {
@@ -36,6 +36,7 @@ export function configDifferences(view: View): Difference[] {
   const wanted = {
     ...identity,
     given: spec.given,
+    formerAddress: formerAddressOf(view),
     ...(hostKey === undefined ? {} : { hostKey }),
     ...(publicAddress === undefined ? {} : { publicAddress }),
   };
@@ -44,13 +45,12 @@ export function configDifferences(view: View): Difference[] {
   return differences;
 }
 
-function identityWords(
-  is: { hostKey?: string | undefined; publicAddress?: string | undefined },
-  wanted: { hostKey?: string | undefined; publicAddress?: string | undefined },
-): string {
+function identityWords(is: Identity, wanted: Identity): string {
   if (is.hostKey !== wanted.hostKey) return "the description does not hold the SSH host key";
   if (is.publicAddress !== wanted.publicAddress)
     return `the public address in the description is ${is.publicAddress ?? "none"}, now ${wanted.publicAddress}`;
+  if (is.formerAddress !== undefined && wanted.formerAddress === undefined)
+    return `devices are told ${is.formerAddress} beside ${wanted.publicAddress}, which is enough now`;
   return "the description does not hold the options as given";
 }
 

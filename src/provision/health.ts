@@ -1,12 +1,10 @@
-import { Failure } from "../kit/failure.js";
 import type { Millis } from "../kit/time.js";
-import { unlisted } from "./applyinside.js";
+import { unlisted, untilWorks } from "./applyinside.js";
 import { adminOf, lookInside, type Session } from "./session.js";
 import { addressOf, unhealthy, type View } from "./view.js";
 
 /** What a new version gets to work; going back has to be done within half a minute of traffic being lost. */
-export const HEALTH_WAIT_MS: Millis = 12_000;
-const POLL_MS: Millis = 500;
+const HEALTH_WAIT_MS: Millis = 12_000;
 
 /**
  * Whether the exit node works: its agent runs in the version wanted and is in the network, the coordinator lists it,
@@ -18,21 +16,8 @@ export async function checkHealth(
   version: string | undefined,
   note: (words: string) => void,
 ): Promise<View> {
-  const { clock, signal } = session.parts;
-  const startedAt = clock.now();
-  for (;;) {
-    const seen = await lookInside(session, view);
-    const trouble = await troubleOf(session, seen, version);
-    if (trouble === undefined) return seen;
-    note(trouble);
-    if (clock.now() - startedAt >= HEALTH_WAIT_MS)
-      throw new Failure(
-        "exit-node-unhealthy",
-        `"${session.name}" does not work after ${HEALTH_WAIT_MS / 1_000} s: ${trouble}`,
-        { advice: `exitnode logs ${session.name}` },
-      );
-    await clock.sleep(POLL_MS, signal);
-  }
+  const seen = await lookInside(session, view);
+  return untilWorks(session, seen, HEALTH_WAIT_MS, note, (one) => troubleOf(session, one, version));
 }
 
 async function troubleOf(session: Session, view: View, version: string | undefined): Promise<string | undefined> {

@@ -71,6 +71,8 @@ const identitySchema = z.object({
   template: z.string().optional(),
   /** Where it was last seen from outside. */
   publicAddress: z.string().optional(),
+  /** Where it was seen before, while the address that was chosen since has not been seen to lead to it. */
+  formerAddress: z.string().optional(),
   given: givenOptions.default({}),
   save: save.optional(),
   beside: beside.optional(),

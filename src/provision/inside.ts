@@ -37,7 +37,7 @@ export type Inside = {
 export const PENDING_PATH = "/var/lib/exitnode-provision/pending";
 export const JOIN_KEY_PATH = "/var/lib/exitnode/join.key";
 const MAP_PATH = "/var/lib/exitnode/map.json";
-export const OBSERVED_UNITS = ["ssh", "nftables", "exitnode-agent", "exitnode-coordinator"] as const;
+const OBSERVED_UNITS = ["ssh", "nftables", "exitnode-agent", "exitnode-coordinator"] as const;
 /** Begins a section, with its name. */
 export const SECTION_MARK = "#exn-section#";
 

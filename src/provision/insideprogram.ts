@@ -13,6 +13,22 @@ const SERVICE_TIMEOUT_MS = 3_000;
 const LOOK_TIMEOUT_MS = 6_000;
 const CALL_TIMEOUT_MS = 12_000;
 const WHOAMI_LENGTH_MAX = 200;
+/** Of what a daemon answers: a list of twenty thousand devices. Twice that is what SSH brings back. */
+export const ANSWER_LENGTH_MAX = 8 * 1024 * 1024;
+
+/** The stream's text, up to `last` where one is given; undefined when it is longer than `max`, or cut off. */
+const READ = `
+const read = (stream, max, last) => new Promise((resolve) => {
+  let text = "";
+  stream.setEncoding("utf8").on("data", (chunk) => {
+    text += chunk;
+    const over = text.length > max;
+    if (!over && last && text.endsWith(last)) resolve(text);
+    if (over || (last && text.endsWith(last))) stream.destroy();
+  });
+  stream.on("end", () => resolve(text)).on("error", () => {}).on("close", () => resolve(undefined));
+});
+`;
 
 /**
  * Arguments: the mark that begins a section, then the whoami services' URLs. Asks them over both families, the agent,
@@ -21,30 +37,23 @@ const WHOAMI_LENGTH_MAX = 200;
 export const LOOK_PROGRAM = `
 const { argv, exit, stdout } = process;
 const [mark, ...urls] = argv.slice(1);
+${READ}
+const json = (text) => { try { return JSON.parse(text); } catch { return undefined; } };
 const get = (options, family) => new Promise((resolve) => {
   const { get } = String(options).startsWith("https:") ? require("node:https") : require("node:http");
-  const request = get(options, { family, agent: false, timeout: ${SERVICE_TIMEOUT_MS}, headers: { accept: "text/plain" } }, (response) => {
-    let text = "";
-    response.on("data", (chunk) => { text += chunk; if (text.length > ${WHOAMI_LENGTH_MAX}) request.destroy(); });
-    response.on("end", () => resolve(response.statusCode === 200 && require("node:net").isIP(text.trim()) === family ? text.trim() : undefined));
+  const request = get(options, { family, agent: false, timeout: ${SERVICE_TIMEOUT_MS}, headers: { accept: "text/plain" } }, async (response) => {
+    const text = (await read(response, ${WHOAMI_LENGTH_MAX}) ?? "").trim();
+    resolve(response.statusCode === 200 && require("node:net").isIP(text) === family ? text : undefined);
   });
   request.on("timeout", () => request.destroy());
   request.on("error", () => resolve(undefined));
-  request.on("close", () => resolve(undefined));
 });
 const first = async (family) => { for (const url of urls) { const seen = await get(url, family); if (seen) return seen; } };
-const agent = new Promise((resolve) => {
-  let text = "";
-  const socket = require("node:net").connect("${AGENT_SOCKET}", () => socket.write('{"do":"status"}\\n'));
-  socket.on("data", (chunk) => { text += chunk; if (text.endsWith("\\n")) socket.destroy(); });
-  socket.on("error", () => {});
-  socket.on("close", () => { try { resolve(JSON.parse(text).value); } catch { resolve(undefined); } });
-});
+const socket = require("node:net").connect("${AGENT_SOCKET}", () => socket.write('{"do":"status"}\\n'));
+const agent = read(socket, ${ANSWER_LENGTH_MAX}, "\\n").then((text) => json(text)?.value);
 const coordinator = new Promise((resolve) => {
   const request = require("node:http").get({ socketPath: "${ADMIN_SOCKET}", path: "${API_PREFIX}/status" }, (response) => {
-    let text = "";
-    response.on("data", (chunk) => { text += chunk; });
-    response.on("end", () => { try { resolve(JSON.parse(text)); } catch { resolve(undefined); } });
+    resolve(read(response, ${ANSWER_LENGTH_MAX}).then(json));
   });
   request.on("error", () => resolve(undefined));
 });
@@ -61,20 +70,22 @@ Promise.race([Promise.all(all), new Promise((resolve) => setTimeout(resolve, ${L
 export const CALL_PROGRAM = `
 const { argv, exit, stdin, stdout } = process;
 const [method, path] = argv.slice(1);
+${READ}
+const fail = (reason) => { console.error(reason); exit(2); };
 const send = (body) => {
-  const fail = (error) => { console.error(error.code === "ENOENT" || error.code === "ECONNREFUSED" ? "nothing listens at ${ADMIN_SOCKET}" : error.message); exit(2); };
+  const failed = (error) => fail(error.code === "ENOENT" || error.code === "ECONNREFUSED" ? "nothing listens at ${ADMIN_SOCKET}" : error.message);
   const signal = AbortSignal.timeout(${CALL_TIMEOUT_MS});
-  const request = require("node:http").request({ socketPath: "${ADMIN_SOCKET}", method, path, signal }, (response) => {
-    let text = "";
-    response.setEncoding("utf8").on("data", (chunk) => { text += chunk; }).on("error", fail);
-    response.on("end", () => stdout.write(text || "{}", () => exit(response.statusCode < 400 ? 0 : 1)));
+  const request = require("node:http").request({ socketPath: "${ADMIN_SOCKET}", method, path, signal }, async (response) => {
+    response.on("error", failed);
+    const text = await read(response, ${ANSWER_LENGTH_MAX});
+    if (text === undefined) return fail("the answer was cut off, or is longer than ${ANSWER_LENGTH_MAX} characters");
+    stdout.write(text || "{}", () => exit(response.statusCode < 400 ? 0 : 1));
   });
-  request.on("error", fail);
+  request.on("error", failed);
   request.end(body);
 };
 // Without a body stdin is left alone: over SSH it may stay open for ever.
 if (/^P/.test(method)) {
-  let body = "";
-  stdin.setEncoding("utf8").on("data", (chunk) => { body += chunk; }).on("end", () => send(body));
+  read(stdin, ${ANSWER_LENGTH_MAX}).then((body) => body === undefined ? fail("the request is longer than ${ANSWER_LENGTH_MAX} characters") : send(body));
 } else send();
 `;

@@ -21,7 +21,7 @@ const entry = z.object({
 });
 export type JournalEntry = z.infer<typeof entry>;
 
-export const JOURNAL_LINES_MAX = 400;
+const JOURNAL_LINES_MAX = 400;
 
 /** A create that was begun and never came to a working exit node. */
 export type Intent = { readonly id: string; readonly vmid: number; readonly node: string };

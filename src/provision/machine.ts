@@ -48,7 +48,7 @@ export type Machine = {
   readonly pending: boolean;
 };
 
-export const NODE_LEAST = [20, 19] as const;
+const NODE_LEAST = [20, 19] as const;
 const LOOK_TIMEOUT_MS: Millis = 20_000;
 const COMMAND_TIMEOUT_MS: Millis = 90_000;
 const JOURNAL_LINES = 8;

@@ -86,7 +86,7 @@ export async function hostKeyFromTasks(host: PveHost, node: string, vmid: number
 }
 
 /** A host unpacks a template in half a minute; a loaded one takes minutes. */
-export const CREATE_DEADLINE_MS: Millis = 10 * 60_000;
+const CREATE_DEADLINE_MS: Millis = 10 * 60_000;
 /** After a lost answer: how long a create may take to show. */
 export const SHOW_DEADLINE_MS: Millis = 10_000;
 const POLL_MS: Millis = 500;

@@ -1,5 +1,5 @@
 import { Failure } from "../kit/failure.js";
-import { addressOf, coordinatorOf, dataPlaneOf, publicAddressOf, type View } from "./view.js";
+import { addressOf, coordinatorOf, dataPlaneOf, formerAddressOf, publicAddressOf, type View } from "./view.js";
 
 /** What `create`, `plan` and `list` say of an exit node. */
 export type ExitNodeFacts = {
@@ -59,6 +59,14 @@ export function forwardAdvice(view: View): string | undefined {
   if (publicAddress === undefined || address === undefined) return undefined;
   const ports = view.ownCoordinator ? "udp/51820, udp/3478, udp/3479 and tcp/443" : "udp/51820";
   return `forward ${ports} of ${publicAddress} to ${address} on your router`;
+}
+
+/** Why devices are told of two addresses, and what ends that; nothing when one is enough. */
+export function formerAdvice(view: View): string | undefined {
+  const former = formerAddressOf(view);
+  if (former === undefined) return undefined;
+  const chosen = view.spec.publicAddress;
+  return `${chosen} is not seen to lead to the coordinator from here, so devices are told ${former} as well; once it does: exitnode create --host ${view.hostName} --name ${view.spec.name}`;
 }
 
 export type CoordinatorOutcome = {

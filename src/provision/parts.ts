@@ -30,6 +30,8 @@ export type ProvisionParts = {
   readonly book: CoordinatorBook;
   readonly progress: Progress;
   readonly signal: AbortSignal;
+  /** Connects to the public address from here, within seconds: does a coordinator with that certificate answer? */
+  readonly leadsTo?: (address: string, tlsFingerprint: string) => Promise<boolean>;
   /** Goes into the network as a device of its own for some seconds, and out by that exit node. What fails, in words. */
   readonly tunnel?: (exit: ProbedExit) => Promise<string | undefined>;
 };

@@ -6,7 +6,7 @@ import type { Clock } from "../sys/clock.js";
  * Another task holds the container or its config file (a backup, a migration): refused before anything was done, so
  * asking again is safe. Each pause is longer; then the Failure passes.
  */
-export const BUSY_TRIES_MAX = 6;
+const BUSY_TRIES_MAX = 6;
 const BUSY_PAUSE_MS: Millis = 500;
 const BUSY = new Set(["container-locked", "host-busy"]);
 

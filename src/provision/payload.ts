@@ -36,6 +36,7 @@ export type FileInputs = {
   readonly spec: ExitNodeSpec;
   readonly address: string;
   readonly publicAddress: string | undefined;
+  readonly formerAddress: string | undefined;
   readonly resolvers: readonly string[];
   readonly dataPlane: "kernel" | "userspace";
   /** Set when the coordinator runs in this container. */
@@ -74,9 +75,9 @@ export function wantedFiles(payload: Payload, inputs: FileInputs, sha256: (conte
   );
 }
 
-/** How a coordinator in this container is reached: from anywhere first, from the LAN second. */
-export function ownUrls(publicAddress: string | undefined, address: string): string[] {
-  const hosts = publicAddress === undefined || publicAddress === address ? [address] : [publicAddress, address];
+/** How a coordinator in this container is reached, by the addresses known: from anywhere first, from the LAN last. */
+export function ownUrls(addresses: readonly (string | undefined)[]): string[] {
+  const hosts = [...new Set(addresses)].filter((host) => host !== undefined);
   return hosts.map((host) => `https://${host.includes(":") ? `[${host}]` : host}:443`);
 }
 
@@ -93,7 +94,7 @@ function containerValuesOf(inputs: FileInputs): ContainerValues {
       ? {}
       : {
           coordinator: {
-            urls: ownUrls(inputs.publicAddress, inputs.address),
+            urls: ownUrls([inputs.publicAddress, inputs.formerAddress, inputs.address]),
             adminTokenSha256: ownCoordinator.adminTokenSha256,
             whoami: [...spec.whoami],
           },

@@ -113,7 +113,10 @@ function planInside(view: View, inside: Inside): Step[] {
 }
 
 /** Refusals that another join key mends; a revoked device stays out until somebody decides otherwise. */
-const MENDED_BY_JOINING = new Set(["join-key-required", "join-key-unknown", "join-key-expired", "join-key-used"]);
+const MENDED_BY_JOINING = new Set([
+  ...["join-key-required", "join-key-unknown", "join-key-expired", "join-key-used"],
+  "lock-differs",
+]);
 
 function needsJoinKey(view: View, inside: Inside): boolean {
   if (coordinatorOf(view) === undefined) return false;
@@ -150,7 +153,7 @@ function dataPlaneUnavailable(view: View, wanted: string): Failure {
     ...(wanted !== "kernel" && device !== undefined
       ? [...(wanted === "auto" ? [module, "or:"] : []), onHost(device)]
       : []),
-    ...(wanted !== "kernel" && device === undefined ? [waysAdvice({ wanted, hostName: "NAME" })] : []),
+    ...(wanted !== "kernel" && device === undefined ? [waysAdvice({ wanted, hostName: view.hostName })] : []),
   ];
   return new Failure("data-plane-unavailable", message, { advice: [...ways, "then run create again"].join("\n") });
 }

@@ -19,7 +19,7 @@ export const stopContainer = (parts: Parts, node: string, vmid: number): Promise
   );
 
 /** How long its processes may take to end by themselves. */
-export const SHUTDOWN_SECONDS = 30;
+const SHUTDOWN_SECONDS = 30;
 
 /** Lets it end its processes; one that does not is stopped. */
 export const shutDown = (parts: Parts, node: string, vmid: number): Promise<void> =>

@@ -11,7 +11,15 @@ import type { HostRequest, ProvisionParts } from "./parts.js";
 import { type WantedFile, wantedFiles } from "./payload.js";
 import { isSaved } from "./saved.js";
 import { changeable, resolveSpec } from "./spec.js";
-import { addressOf, fileInputsOf, hasSettledAddress, type OwnContainer, type View } from "./view.js";
+import {
+  addressOf,
+  fileInputsOf,
+  formerAddressOf,
+  hasSettledAddress,
+  type OwnContainer,
+  publicAddressOf,
+  type View,
+} from "./view.js";
 
 /** One run against one host: the parts, the request, and the connection into the container once there is one. */
 export type Session = {
@@ -24,11 +32,11 @@ export type Session = {
 };
 
 /** A container that is still waited for gets a minute. */
-export const SSH_WAIT_MS: Millis = 60_000;
+const SSH_WAIT_MS: Millis = 60_000;
 /** Once it has its address, sshd is some seconds away, on a slow host too. */
-export const SSH_WAIT_SETTLED_MS: Millis = 30_000;
+const SSH_WAIT_SETTLED_MS: Millis = 30_000;
 const SSH_POLL_MS: Millis = 200;
-export const LOOK_TIMEOUT_MS: Millis = 30_000;
+const LOOK_TIMEOUT_MS: Millis = 30_000;
 
 /** What Proxmox tells, without looking inside. */
 export async function lookAtHost(session: Session, known?: OwnContainer): Promise<View> {
@@ -48,6 +56,7 @@ export async function lookAtHost(session: Session, known?: OwnContainer): Promis
       },
     );
   return {
+    hostName: request.hostName,
     spec: resolveSpec(
       name,
       container === undefined ? given : changeable(given),
@@ -91,10 +100,18 @@ export async function lookInside(session: Session, view: View): Promise<View> {
 
 /** The files as they should be, given what was seen. */
 async function withInside(session: Session, view: View, inside: Inside): Promise<View> {
-  const seen: View = { ...view, inside };
+  const seen: View = { ...view, inside, leadsHere: await leadsHere(session, { ...view, inside }) };
   const inputs = fileInputsOf(seen);
   if (inputs === undefined) return seen;
   return { ...seen, files: wantedFiles(await session.parts.payload(), inputs, session.parts.sha256) };
+}
+
+/** Asked only while another address is told beside the public one: an answer may take seconds. */
+async function leadsHere({ parts }: Session, view: View): Promise<boolean> {
+  const address = publicAddressOf(view);
+  const status = view.inside?.coordinator;
+  if (address === undefined || status === undefined || formerAddressOf(view) === undefined) return false;
+  return (await parts.leadsTo?.(address, status.tlsFingerprint)) ?? false;
 }
 
 /** Every path that may be ours, whatever will be decided: the look is one, and comes before the decisions. */
@@ -106,6 +123,7 @@ function everyFile(session: Session, view: View, payload: Parameters<typeof want
       spec: view.spec,
       address: "192.0.2.1",
       publicAddress: undefined,
+      formerAddress: undefined,
       resolvers: [],
       dataPlane: "kernel",
       ownCoordinator: { adminTokenSha256: "0".repeat(64) },

@@ -27,13 +27,13 @@ export const DEFAULTS = Object.freeze({
   ip6: "auto",
   whoami: ["https://api64.ipify.org", "https://icanhazip.com"],
 });
-export const MEMORY_MIB_MIN = 128;
-export const DISK_GIB_MIN = 1;
+const MEMORY_MIB_MIN = 128;
+const DISK_GIB_MIN = 1;
 export const VMID_MIN = 100;
 export const VMID_MAX = 999_999_999;
 
 /** Choices that are made once: changing them means another container. */
-export const FIXED_OPTIONS = [
+const FIXED_OPTIONS = [
   "pveNode",
   "storage",
   "template",

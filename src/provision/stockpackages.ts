@@ -37,7 +37,7 @@ const NODE_MIN = [20, 19] as const;
 /** The first Debian whose nodejs is new enough; it is also the one that is told of when another was taken. */
 const DEBIAN_MIN = 13;
 /** 55 MB of packages over a slow line; the first boot may hold dpkg's lock meanwhile. */
-export const INSTALL_TIMEOUT_MS: Millis = 10 * MINUTE;
+const INSTALL_TIMEOUT_MS: Millis = 10 * MINUTE;
 const LOCK_WAIT_S = 300;
 const QUIET = { DEBIAN_FRONTEND: "noninteractive", LC_ALL: "C.UTF-8" };
 const MASK_TIMEOUT_MS: Millis = MINUTE;

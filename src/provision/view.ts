@@ -40,6 +40,8 @@ export function templateName({ template }: Placement): string | undefined {
 
 /** All that is known when a plan is made; what is undefined has not been seen yet, or is not there yet. */
 export type View = {
+  /** The host by its name in the configuration, for advice. */
+  readonly hostName: string;
   readonly spec: ExitNodeSpec;
   readonly container: OwnContainer | undefined;
   /** The state of before an upgrade, of which the description tells, is there to go back to. */
@@ -57,6 +59,8 @@ export type View = {
   /** The coordinator runs in this container. */
   readonly ownCoordinator: boolean;
   readonly record: CoordinatorRecord | undefined;
+  /** The public address was seen to lead to the coordinator in this container. */
+  readonly leadsHere?: boolean;
   readonly adminTokenSha256: string | undefined;
 };
 
@@ -83,6 +87,20 @@ export function publicAddressOf(view: View): string | undefined {
   );
 }
 
+/**
+ * Where devices found the coordinator before somebody chose another address: told beside it until that one is seen to
+ * lead here, because with a wrong one alone every device that is not at home would lose the coordinator.
+ */
+export function formerAddressOf(view: View): string | undefined {
+  const identity = view.container?.identity;
+  const chosen = view.spec.publicAddress;
+  if (!view.ownCoordinator || identity === undefined || chosen === undefined || view.leadsHere === true)
+    return undefined;
+  // The oldest that is kept: the one between may be as wrong as the one that follows it.
+  const former = identity.formerAddress ?? identity.publicAddress;
+  return former === chosen ? undefined : former;
+}
+
 /** How the data plane can be had, from what was seen inside. */
 export type DataPlane =
   | { readonly kind: "kernel" | "userspace" }
@@ -105,7 +123,7 @@ export function coordinatorOf(view: View): { urls: readonly string[]; publicKey:
   const address = addressOf(view);
   if (status === undefined || address === undefined) return undefined;
   // The loopback first: the public address would need a router that turns packets around.
-  return { urls: ["https://127.0.0.1:443", ...ownUrls(undefined, address)], publicKey: status.publicKey };
+  return { urls: ["https://127.0.0.1:443", ...ownUrls([address])], publicKey: status.publicKey };
 }
 
 /** What the config should say of the coordinator in this container. */
@@ -113,7 +131,7 @@ export function recordOf(view: View): CoordinatorRecord | undefined {
   const status = view.inside?.coordinator;
   const address = addressOf(view);
   if (!view.ownCoordinator || status === undefined || address === undefined) return undefined;
-  const urls = ownUrls(publicAddressOf(view), address);
+  const urls = ownUrls([publicAddressOf(view), formerAddressOf(view), address]);
   return {
     urls,
     adminUrls: [...urls].reverse(),
@@ -131,6 +149,7 @@ export function fileInputsOf(view: View): FileInputs | undefined {
     spec: view.spec,
     address,
     publicAddress: publicAddressOf(view),
+    formerAddress: formerAddressOf(view),
     resolvers: view.inside.resolvers,
     dataPlane: plane.kind,
     ownCoordinator:
@@ -141,6 +160,9 @@ export function fileInputsOf(view: View): FileInputs | undefined {
   };
 }
 
+/** The trouble of a container in which everything runs, and nothing comes in from outside. */
+export const NO_INTERNET = "its container does not reach the Internet: no service that tells it its address answers";
+
 /** The agent is in, connected, and the container reaches the Internet. */
 export function unhealthy(inside: Inside): string | undefined {
   const unit = inside.units.get("exitnode-agent") ?? "unknown";
@@ -149,7 +171,6 @@ export function unhealthy(inside: Inside): string | undefined {
   const { connected, reason, refusal } = inside.agent.coordinator;
   if (!connected) return `the agent is not connected to the coordinator: ${reason ?? refusal ?? "no reason given"}`;
   if (inside.agent.coordinator.mapSeq === undefined) return "the agent has no network map yet";
-  if (inside.egress.ipv4 === undefined && inside.egress.ipv6 === undefined)
-    return "no whoami service answers the container";
+  if (inside.egress.ipv4 === undefined && inside.egress.ipv6 === undefined) return NO_INTERNET;
   return undefined;
 }

@@ -19,7 +19,7 @@ export type AccessWish = {
 };
 
 export const ACCESS_USER = "exitnode@pve";
-export const ACCESS_TOKEN = "cli";
+const ACCESS_TOKEN = "cli";
 
 export type AccessStep =
   | { readonly do: "pool"; readonly pool: string }

@@ -3,6 +3,7 @@ import { Failure } from "../kit/failure.js";
 import { accessCalls } from "./access.js";
 import { diagnosisCalls } from "./diagnosis.js";
 import { type Engine, type EngineParts, type Login, openEngine } from "./engine.js";
+import { namingHost } from "./errors.js";
 import * as guestReplies from "./guestreplies.js";
 import type { PveGuests, PveHost, PveParams } from "./guests.js";
 import { type PveRecovery, recoveryCalls } from "./recovery.js";
@@ -52,6 +53,8 @@ export function connectPve(parts: EngineParts, login: Login): PveHost & PveRecov
       waitTask(engine, parts.clock, upid, {
         ...(login.signal === undefined ? {} : { signal: login.signal }),
         ...options,
+      }).catch((error: unknown) => {
+        throw error instanceof Failure ? namingHost(error, login.name) : error;
       }),
     taskLog: (upid) => taskLog(engine, upid),
     tasks: async (node, vmid) =>

@@ -3,7 +3,7 @@ import { Failure } from "../kit/failure.js";
 import { HOUR, MINUTE, type Millis } from "../kit/time.js";
 import type { Clock } from "../sys/clock.js";
 import type { BodyPart, Https, HttpsReply } from "../sys/https.js";
-import { replyFailure, unreachableHost } from "./errors.js";
+import { namingHost, replyFailure, unreachableHost } from "./errors.js";
 import type { PveParams } from "./guests.js";
 import { ticketReply } from "./replies.js";
 
@@ -33,6 +33,8 @@ export type SendOptions = {
 
 export type EngineParts = { readonly https: Https; readonly clock: Clock };
 export type Login = {
+  /** What the host is called in the config, where it is there. */
+  readonly name?: string | undefined;
   /** https://host:8006 */
   readonly url: string;
   readonly fingerprint: string;
@@ -48,7 +50,7 @@ export type Login = {
 export const READ_TRIES_MAX = 3;
 const READ_PAUSE_MS: Millis = 300;
 /** A ticket lives two hours; half an hour is kept for a task that outlasts the renewal. */
-export const TICKET_RENEW_AFTER_MS: Millis = 2 * HOUR - 30 * MINUTE;
+const TICKET_RENEW_AFTER_MS: Millis = 2 * HOUR - 30 * MINUTE;
 const ROOT = "/api2/json";
 
 type Ticket = { readonly ticket: string; readonly csrf: string; readonly at: Millis };
@@ -69,7 +71,7 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
     const username = login.login;
     let data = await askTicket({ username, password });
     if (data.needsSecondFactor) {
-      if (login.secondFactor === undefined) throw secondFactorRequired(username);
+      if (login.secondFactor === undefined) throw namingHost(secondFactorRequired(username), login.name);
       // The half ticket stands for the password that was right; the code takes the password's place.
       const code = `totp:${await login.secondFactor()}`;
       data = await askTicket({ username, password: code, "tfa-challenge": data.ticket });
@@ -127,7 +129,8 @@ export function openEngine(parts: EngineParts, login: Login): Engine {
   /** The `data` of a good answer; a Failure of errors.ts for any other. */
   function judge(method: Method, path: string, params: PveParams, reply: HttpsReply): unknown {
     if (reply.status >= 200 && reply.status < 300) return parseBody(method, path, reply.body);
-    throw replyFailure({ method, path: path.slice(ROOT.length), params, login: login.login }, reply);
+    const asked = { method, path: path.slice(ROOT.length), params, login: login.login, url: login.url };
+    throw namingHost(replyFailure(asked, reply), login.name);
   }
 
   async function read(path: string, params: PveParams): Promise<unknown> {

@@ -15,6 +15,7 @@ export type Asked = {
   readonly params: Readonly<Record<string, unknown>>;
   /** user@realm or user@realm!token. */
   readonly login: string;
+  readonly url?: string;
 };
 export type Reply = { readonly status: number; readonly reason: string; readonly body: string };
 
@@ -43,6 +44,13 @@ export function replyFailure(asked: Asked, reply: Reply): Failure {
 }
 
 const CHECK = "exitnode host check <name>";
+
+/** The failure with the host's name in the commands that it advises. */
+export function namingHost(failure: Failure, name: string | undefined): Failure {
+  if (name === undefined || failure.advice?.includes("<name>") !== true) return failure;
+  const advice = failure.advice.replaceAll("<name>", name);
+  return new Failure(failure.code, failure.message, { advice, cause: failure.cause });
+}
 
 /** Why a task did not end well; its words are those of the table too. */
 export function taskFailure(task: string, exitStatus: string, log: readonly string[]): Failure {
@@ -110,7 +118,7 @@ function wordsOf(reply: Reply): { words: string; errors: [string, string][] } {
   };
 }
 
-function refusedLogin({ login, path }: Asked, words: string): Failure {
+function refusedLogin({ login, path, url = "…" }: Asked, words: string): Failure {
   if (/csrf/i.test(words))
     return new Failure("csrf-refused", `the host refused the login's CSRF token: ${words}`, {
       advice: "run the command again",
@@ -119,8 +127,8 @@ function refusedLogin({ login, path }: Asked, words: string): Failure {
   const kind = path === "/access/ticket" || !token ? "user name or password" : "token id or secret";
   return new Failure("login-refused", `the host refused ${login}: ${words} (wrong ${kind}, expired or disabled)`, {
     advice: token
-      ? `exitnode host add <name> --url … --token '${login}' with the right secret; a new one, on the Proxmox host:\npveum user token add ${userOf(login)} <id> --privsep 1`
-      : `exitnode host add <name> --url … --user ${login} with the right password`,
+      ? `exitnode host add <name> --url ${url} --token '${login}'    (asks for the secret)\na new one, on the Proxmox host:\npveum user token add ${userOf(login)} <id> --privsep 1`
+      : `exitnode host add <name> --url ${url} --user ${login}    (asks for the password)`,
   });
 }
 

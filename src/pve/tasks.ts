@@ -11,7 +11,7 @@ import { type Upid, upidParts } from "./upid.js";
  * Waiting for a task. A call that answers 200 has only begun one: what happened stands in its exit status, "OK" and
  * "WARNINGS: n" when it went well, otherwise the error's own words.
  */
-export const TASK_DEADLINE_MS: Millis = 10 * MINUTE;
+const TASK_DEADLINE_MS: Millis = 10 * MINUTE;
 /** Polled at once, then ever more seldom: most tasks end within a second, an unpacking takes half a minute. */
 const POLL_FIRST_MS: Millis = 200;
 const POLL_LONGEST_MS: Millis = 2_000;
@@ -19,7 +19,7 @@ const POLL_LONGEST_MS: Millis = 2_000;
 export const UNEXPECTED_POLLS_MAX = 6;
 /** Lines per request, and lines kept of one task: the oldest are dropped. */
 const LOG_PAGE_LINES = 500;
-export const LOG_LINES_MAX = 5_000;
+const LOG_LINES_MAX = 5_000;
 
 export async function waitTask(
   engine: Engine,

@@ -71,6 +71,16 @@ describe("create", () => {
     assert.ok(done.changed);
   });
 
+  test("a container that comes out nowhere is told as one without Internet, with where to look", async () => {
+    const { proxmox, machine } = await made();
+    only(proxmox).egress = {};
+    await assert.rejects(create(await modelParts(proxmox, machine), REQUEST, WANTED), {
+      code: "exit-node-unhealthy",
+      message: /does not reach the Internet/,
+      advice: /^check that its bridge or VLAN .*\nexitnode doctor --host lab\n/,
+    });
+  });
+
   test("again changes nothing and says so", async () => {
     const { proxmox, machine } = await made();
     const before = JSON.stringify([...only(proxmox).files.keys(), only(proxmox).options]);
@@ -178,15 +188,19 @@ describe("create", () => {
     assert.ok(machine.record);
   });
 
-  test("a used join key that was left waiting is replaced", async () => {
-    const { proxmox, machine } = await made();
-    const container = only(proxmox);
-    container.joined = false;
-    container.devices.length = 0;
-    container.refusal = "join-key-used";
-    await create(await modelParts(proxmox, machine), REQUEST, WANTED);
-    assert.ok(container.joined);
-  });
+  for (const [what, refusal] of [
+    ["a used join key that was left waiting", "join-key-used"],
+    ["a join key with an older list of trusted devices", "lock-differs"],
+  ] as const)
+    test(`${what} is replaced`, async () => {
+      const { proxmox, machine } = await made();
+      const container = only(proxmox);
+      container.joined = false;
+      container.devices.length = 0;
+      container.refusal = refusal;
+      await create(await modelParts(proxmox, machine), REQUEST, WANTED);
+      assert.ok(container.joined);
+    });
 });
 
 describe("create killed at every change it makes, then run again: one container, working, nothing left to do", () => {

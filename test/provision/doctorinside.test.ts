@@ -260,7 +260,7 @@ const rows: readonly Row[] = [
       ),
     ],
     is: "warns",
-    says: /no route; its map is 48 h 0 min old.*revoked since are not known/s,
+    says: /no route; its map is 2 days old.*revoked since are not known/s,
   },
 ];
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { agentFindings } from "../../src/provision/doctor/agent.js";
+import { agentFindings, lineFindings } from "../../src/provision/doctor/agent.js";
 import { type AgentStatus, agentStatus } from "../../src/wire/agentsocket.js";
 
 const status = (more: Partial<AgentStatus>): AgentStatus =>
@@ -22,4 +22,11 @@ test("peers that the lock keeps out are named, and a lock that keeps nobody out 
   const [finding] = agentFindings(status({ lock: { fingerprint, version: 1, kept } }));
   assert.match(JSON.stringify(finding), /ghost.*exitnode lock status/);
   assert.deepEqual(agentFindings(status({ lock: { fingerprint, version: 1, kept: [] } })), []);
+});
+
+test("a device that was shown another list than its join key names is sent to a trusted device, not for another key", () => {
+  const coordinator = { connected: false, refusal: "lock-differs", reason: "the join key names the trusted devices …" };
+  const [finding] = lineFindings(status({ coordinator }));
+  assert.match(JSON.stringify(finding), /has not joined: the join key names.*exitnode lock status/);
+  assert.doesNotMatch(JSON.stringify(finding), /key create/);
 });

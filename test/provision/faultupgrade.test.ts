@@ -4,7 +4,7 @@ import { create } from "../../src/provision/converge.js";
 import { requestFor, runParts } from "./faultparts.js";
 import { type Action, replacing, runMatrix, type Scenario, scenario, upgrading } from "./faultrun.js";
 import { clearGround, type Ground, layGround, openWorld, type World, worldWithNetwork } from "./faultworld.js";
-import { Weather } from "./weather.js";
+import { isLong, Turns, Weather } from "./weather.js";
 
 /**
  * Every call and step of an `upgrade` with everything that can go wrong with it, by each way of keeping the state of
@@ -13,7 +13,6 @@ import { Weather } from "./weather.js";
  */
 const ground = process.getuid?.() === 0 ? await layGround() : undefined;
 after(() => ground && clearGround(ground));
-const isLong = process.env.EXITNODE_LONG_TESTS === "1";
 /** One of them, for a look at it by itself. */
 const only = process.env.EXITNODE_FAULTS_OF;
 
@@ -30,6 +29,8 @@ const WAYS: readonly { name: string; action: Action; storage: string; from: (gro
   { name: "a new container", action: replacing, storage: "local", from: openWorld },
 ];
 
+const known = new Set<string>();
+const turns = new Turns();
 const scenarios: Scenario[] = [];
 if (ground !== undefined)
   for (const { name, action, storage, from } of WAYS.filter((way) => only === undefined || way.name === only)) {
@@ -37,25 +38,18 @@ if (ground !== undefined)
     const parts = runParts(world, new Weather());
     await create(parts, requestFor(world), { name: "home", given: { storage } });
     parts.closeAll();
-    const one = await scenario(ground, `upgrade with ${name}`, action, world);
+    const one = await scenario(ground, `upgrade with ${name}`, action, world, isLong ? undefined : sample);
     after(() => Promise.all([world, one.after].map((each) => each.close())));
-    const cases = isLong ? one.scenario.cases : sample(one.scenario.cases, scenarios);
-    scenarios.push({ ...one.scenario, cases });
+    scenarios.push(one.scenario);
   }
 for (const one of scenarios) if (ground !== undefined) runMatrix(ground, one);
 
-/** For each step that no scenario before has: of what can go wrong with it, what was met least so far. */
-function sample(cases: Scenario["cases"], before: readonly Scenario[]): Scenario["cases"] {
-  const known = before.flatMap((one) => [...one.cases]);
-  const met = new Map<string, number>();
-  const meet = (kind: string): void => void met.set(kind, (met.get(kind) ?? 0) + 1);
-  for (const { kind } of known) meet(kind);
-  const steps = [...new Set(cases.map(({ step }) => step))].filter((step) => !known.some((one) => one.step === step));
-  return steps.flatMap((step) => {
-    const own = cases.filter((one) => one.step === step && one.nth === 1);
-    const [least] = own.sort((left, right) => (met.get(left.kind) ?? 0) - (met.get(right.kind) ?? 0));
-    if (least !== undefined) meet(least.kind);
-    return least === undefined ? [] : [least];
+/** Each step that no scenario before has, with one of its faults. */
+function sample(cases: Scenario["cases"]): Scenario["cases"] {
+  return cases.flatMap(({ step, nth }) => {
+    if (nth > 1 || known.has(step)) return [];
+    known.add(step);
+    return turns.next(cases.filter((one) => one.step === step && one.nth === 1));
   });
 }
 

@@ -4,23 +4,29 @@ import { createServer as createHttp } from "node:http";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Writable } from "node:stream";
 import { after, before, test } from "node:test";
 import { observationScript, sectionsOf } from "../../src/provision/inside.js";
-import { CALL_PROGRAM } from "../../src/provision/insideprogram.js";
+import { ANSWER_LENGTH_MAX, CALL_PROGRAM } from "../../src/provision/insideprogram.js";
 import { localExec } from "../../src/sys/exec.js";
 
 /** The programs that Node runs in a container, against sockets where the daemons have theirs: /run is a folder here. */
 const folder = mkdtempSync(join(tmpdir(), "exn-run-"));
 const asked: string[] = [];
 const servers: Server[] = [];
+/** The daemons answer without end. */
+let endless = false;
+let poured = 0;
 const inRoom = (argv: readonly string[], input = "") =>
   localExec.run(["unshare", "-m", "sh", "-c", 'mount --bind "$0" /run && exec "$@"', folder, ...argv], { input });
 
 before(async () => {
   for (const name of ["exitnode", "exitnode-coordinator"]) mkdirSync(join(folder, name));
   const agent = createServer((socket) => {
+    socket.on("error", () => undefined);
     socket.on("data", (chunk) => {
       asked.push(String(chunk));
+      if (endless) return pour(socket);
       socket.write('{"ok":true,"value":{"ver');
       setImmediate(() => socket.write('sion":"1.2.3"}}\n'));
     });
@@ -32,6 +38,7 @@ before(async () => {
     });
     request.on("end", () => {
       asked.push(`${request.method} ${request.url} ${body}`.trim());
+      if (endless) return pour(response);
       response.statusCode = request.url === "/taken" ? 409 : 200;
       response.end(JSON.stringify(request.url === "/taken" ? { code: "name-taken" } : { devices: 2 }));
     });
@@ -60,6 +67,24 @@ test("a look asks agent, coordinator and whoami at once, and an answer in pieces
   assert.deepEqual(asked.splice(0).sort(), ["GET /api/v1/status", '{"do":"status"}\n']);
 });
 
+test("daemons that answer without end are cut off at the bound, long before the deadline, and what else was seen stays", async () => {
+  [endless, poured] = [true, 0];
+  const from = performance.now();
+  const { stdout } = await inRoom(["sh", "-s"], observationScript({ paths: [], sysctlKeys: [], whoami: [] }));
+  assert.ok(performance.now() - from < 5_000, "it waited for its deadline");
+  // What lies in the buffers of two sockets comes on top.
+  assert.ok(poured < 2 * ANSWER_LENGTH_MAX + 4 * 1024 * 1024, `${poured} bytes were taken`);
+  const sections = sectionsOf(stdout);
+  assert.deepEqual([sections.get("agent"), sections.get("coordinator"), sections.get("outside")], [[], [], ["{}"]]);
+  const call = await inRoom(["node", "-e", CALL_PROGRAM, "GET", "/keys"]);
+  assert.deepEqual([call.exitCode, call.stdout], [2, ""]);
+  assert.match(call.stderr, /^the answer was cut off, or is longer than 8388608 characters\n$/);
+  endless = false;
+  const large = await inRoom(["node", "-e", CALL_PROGRAM, "POST", "/keys"], "x".repeat(ANSWER_LENGTH_MAX + 1));
+  assert.deepEqual([large.exitCode, large.stderr], [2, "the request is longer than 8388608 characters\n"]);
+  asked.length = 0;
+});
+
 test("a call hands on the body and the answer; a refusal ends with 1, and nobody there with 2", async () => {
   const call = (method: string, path: string, input?: string) =>
     inRoom(["node", "-e", CALL_PROGRAM, method, path], input);
@@ -73,3 +98,16 @@ test("a call hands on the body and the answer; a refusal ends with 1, and nobody
   assert.deepEqual([gone.exitCode, gone.stdout], [2, ""]);
   assert.match(gone.stderr, /^nothing listens at .*admin\.sock\n$/);
 });
+
+/** As fast as it is read, until the reader has gone. */
+function pour(stream: Writable): void {
+  stream.on("error", () => undefined);
+  const more = (): void => {
+    while (!stream.destroyed) {
+      poured += 65_536;
+      if (!stream.write("x".repeat(65_536))) break;
+    }
+  };
+  stream.on("drain", more);
+  more();
+}

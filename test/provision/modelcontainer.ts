@@ -56,6 +56,8 @@ export class ModelContainer {
   joined = false;
   loadedNft = "";
   refusal: string | undefined;
+  /** What services in the Internet say it comes from. */
+  egress: { readonly ipv4?: string; readonly ipv6?: string } = { ipv4: "203.0.113.10", ipv6: "2001:db8::10" };
 
   constructor(
     params: PveParams,
@@ -324,7 +326,7 @@ export class ModelContainer {
       ...section("stock", ...this.#stock()),
       ...section("joinkey", ...(this.files.has(JOIN_KEY) ? ["yes"] : [])),
       ...section("map", ...(this.joined ? ["yes"] : [])),
-      ...section("outside", JSON.stringify({ ipv4: "203.0.113.10", ipv6: "2001:db8::10" })),
+      ...section("outside", JSON.stringify(this.egress)),
       ...section("agent", ...(agentRuns ? [JSON.stringify(status)] : [])),
       ...section(
         "coordinator",

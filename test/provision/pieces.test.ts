@@ -180,8 +180,11 @@ describe("looking inside", () => {
 
 describe("addresses", () => {
   test("a coordinator is reached from outside first, and IPv6 has brackets", () => {
-    assert.deepEqual(ownUrls("203.0.113.10", "192.168.1.5"), ["https://203.0.113.10:443", "https://192.168.1.5:443"]);
-    assert.deepEqual(ownUrls(undefined, "2001:db8::5"), ["https://[2001:db8::5]:443"]);
+    assert.deepEqual(ownUrls(["203.0.113.10", undefined, "192.168.1.5"]), [
+      "https://203.0.113.10:443",
+      "https://192.168.1.5:443",
+    ]);
+    assert.deepEqual(ownUrls([undefined, "2001:db8::5", "2001:db8::5"]), ["https://[2001:db8::5]:443"]);
   });
   test("a private address that a whoami service sees is no public address", () => {
     assert.deepEqual(["203.0.113.10", "192.168.1.5", "100.64.0.9", "x", undefined].map(publicFrom), [

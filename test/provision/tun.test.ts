@@ -56,6 +56,7 @@ test("with nothing that may pass the device, the plan warns, the create ends wit
     assert.match(warning?.advice ?? "", way);
   await assert.rejects(create(await modelParts(proxmox, new ModelMachine()), request(), WANTED), {
     code: "data-plane-unavailable",
+    advice: new RegExp(`exitnode host add ${request().hostName} --ssh-jump`),
   });
   assert.equal(proxmox.containers.size, 0);
 });

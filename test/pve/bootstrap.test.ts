@@ -92,6 +92,20 @@ test("run again, only the token is made anew, with the rules that went with the 
   assert.equal(host.rules.length, 10);
 });
 
+test("a second machine gets a token beside the first one's, which goes on with its rules", async () => {
+  const host = new AccessModel();
+  await applyAccess(host, await planAccess(host, { ...WISH, token: "cli-anna" }));
+  const steps = await planAccess(host, { ...WISH, token: "cli-ben" });
+  assert.equal(describeAccess(steps[0] ?? { do: "user", user: "" }), "make the API token exitnode@pve!cli-ben");
+  await applyAccess(host, steps);
+  assert.deepEqual(
+    (await host.tokens("exitnode@pve")).map(({ id }) => id),
+    ["cli-anna", "cli-ben"],
+  );
+  for (const name of ["cli-anna", "cli-ben"])
+    assert.equal(host.rules.filter(({ holder }) => holder === `exitnode@pve!${name}`).length, 5);
+});
+
 test("interrupted after any step, a second run ends in the same rules", async () => {
   const whole = new AccessModel();
   await applyAccess(whole, await planAccess(whole, WISH));

@@ -14,11 +14,11 @@ export type Access = {
   readonly token: { readonly id: string; readonly secret: string };
 };
 
-export const LAB_USER = "exitnode@pve";
-export const LAB_TOKEN = "lab";
+const LAB_USER = "exitnode@pve";
+const LAB_TOKEN = "lab";
 
 /** The roles of the least-privilege token, and where each is granted (pve-api, 3: "Smallest useful roles"). */
-export const LAB_ROLES: readonly {
+const LAB_ROLES: readonly {
   role: string;
   paths: (node: string) => readonly string[];
   privileges: readonly string[];

@@ -10,7 +10,7 @@ export type LxcFacts = {
   /** Folder for the scripts and device nodes of this container. */
   readonly folder: string;
 };
-export const CPU_PERIOD_US = 100_000;
+const CPU_PERIOD_US = 100_000;
 
 /** The LXC configuration of an unprivileged container, from the options of its Proxmox configuration. */
 export function renderLxcConfig(vmid: number, root: string, options: Record<string, string>, facts: LxcFacts): string {

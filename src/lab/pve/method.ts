@@ -13,7 +13,7 @@ export type Method = {
   readonly noToken: boolean;
 };
 
-export const methods: readonly Method[] = METHODS.trim().split("\n").map(parseLine);
+const methods: readonly Method[] = METHODS.trim().split("\n").map(parseLine);
 
 const byName = new Map(methods.map((method) => [method.name, method]));
 

@@ -111,6 +111,6 @@ function macsOf(options: Record<string, string>): string[] {
 }
 
 /** Where the root directory is; throws the words of a rootfs that points at no volume. */
-export function rootOf(pve: Pve, options: Record<string, string>): string {
+function rootOf(pve: Pve, options: Record<string, string>): string {
   return pve.storages.locate(splitOption(options.rootfs ?? "").volume ?? "").path;
 }

@@ -1,5 +1,5 @@
 /** The privileges of Proxmox VE 9.2 by the group its permission screen shows them in, and the roles it ships. */
-export const PRIVILEGE_GROUPS = {
+const PRIVILEGE_GROUPS = {
   vms: [
     ...["VM.Allocate", "VM.Audit", "VM.Backup", "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Cloudinit"],
     ...["VM.Config.Disk", "VM.Config.HWType", "VM.Config.Memory", "VM.Config.Network", "VM.Config.Options"],

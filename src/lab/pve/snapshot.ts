@@ -18,7 +18,7 @@ export function snapshotTask(pve: Pve, caller: Caller, vmid: number, name: strin
   );
 }
 
-export async function takeSnapshot(
+async function takeSnapshot(
   pve: Pve,
   vmid: number,
   { name, description }: { name: string; description?: string | undefined },

@@ -28,7 +28,7 @@ export type TaskState =
 type Known = { readonly upid: Upid; ended?: { exit: string; endtime: number } };
 
 /** Finished tasks kept in the list; the oldest are no longer shown, their logs stay. */
-export const TASKS_LISTED_MAX = 1_000;
+const TASKS_LISTED_MAX = 1_000;
 
 /** Tasks run inside this process; their logs are files that outlive it. */
 export class Tasks {

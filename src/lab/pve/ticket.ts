@@ -5,7 +5,7 @@ import { HOUR, MINUTE, type Millis } from "../../kit/time.js";
 import { writeWhole } from "./statefile.js";
 
 /** How long a login lasts; a little before it ends it is renewed by logging in with the ticket as password. */
-export const TICKET_LIFE_MS: Millis = 2 * HOUR;
+const TICKET_LIFE_MS: Millis = 2 * HOUR;
 /** Clocks of client and server may disagree by this much. */
 const SKEW_MS: Millis = 5 * MINUTE;
 

@@ -34,6 +34,11 @@ export function lineFindings({ coordinator, role }: AgentStatus): Finding[] {
 /** A refusal will not be tried again. */
 function refused(name: string, refusal: string, reason: string | undefined, role: AgentStatus["role"]): Finding {
   const exitNode = role === "exit-node";
+  if (refusal === "lock-differs")
+    return stops(name, refusal, `this device has not joined: ${reason ?? refusal}`, {
+      why: "either the key is older than the device lock, or somebody else has the coordinator",
+      advice: "exitnode lock status    (on a trusted device: is it the list that the join key names?)",
+    });
   return stops(name, refusal, `the coordinator refuses this device: ${reason ?? refusal}`, {
     why: "join keys are good once and for minutes, and a revoked device stays out",
     advice: exitNode

@@ -20,7 +20,7 @@ import { concerning, TASKS_WITHIN_SECONDS, taskFindings } from "./tasks.js";
 /** A healthy host takes some tenths of a second for each of its two rounds. */
 export const API_WITHIN_MS: Millis = 6 * SECOND;
 /** Exit nodes of one host that are looked at. */
-export const CONTAINERS_MAX = 8;
+const CONTAINERS_MAX = 8;
 
 /**
  * Everything that is recognised about a host and the exit nodes on it, causes before what follows from them. Nothing

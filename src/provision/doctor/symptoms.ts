@@ -46,7 +46,7 @@ export type FailedUnit = {
 export type TunNode = { readonly mode: number; readonly owner: string };
 
 /** Of more failed units than this, the others are not looked at. */
-export const UNITS_MAX = 8;
+const UNITS_MAX = 8;
 const UNIT_LINES = 8;
 const AGENT_USER = "exitnode";
 

@@ -18,7 +18,7 @@ export type TaskScope = {
 /** Failures of before count for a day: after that, whoever had them has moved on. */
 export const TASKS_WITHIN_SECONDS = 24 * 3_600;
 /** Logs that are read: the newest. */
-export const TASKS_READ_MAX = 6;
+const TASKS_READ_MAX = 6;
 
 /** Worth reading: of our login or our containers, not too old, and not refuted by a container that runs since. */
 export function concerning(tasks: readonly FailedTask[], { login, running, sinceSeconds }: TaskScope): FailedTask[] {

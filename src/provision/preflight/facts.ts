@@ -62,7 +62,7 @@ export type NodeFacts = {
 };
 
 /** Containers asked whether they got an address; the first that has one answers the question. */
-export const DHCP_WITNESSES_MAX = 8;
+const DHCP_WITNESSES_MAX = 8;
 
 export const diskBytesOf = ({ disk = DEFAULTS.diskGib }: { readonly disk?: number | undefined }): number =>
   disk * 1024 ** 3;
