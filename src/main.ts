@@ -69,4 +69,13 @@ function written(stream: NodeJS.WriteStream, text: string): Promise<void> {
   return new Promise((resolve) => stream.write(text, () => resolve()));
 }
 
+/** Whoever reads may have had enough (`exitnode audit | head`): nothing is wrong then. A full disk is. */
+function outliveReaders(): void {
+  process.stderr.on("error", () => {});
+  process.stdout.on("error", ({ code }: NodeJS.ErrnoException) => {
+    if (code !== "EPIPE") process.exit(1);
+  });
+}
+
+outliveReaders();
 process.exit(await main(process.argv.slice(2)));

@@ -100,7 +100,7 @@ async function firstThatAnswers(
   }
   throw new Failure("coordinator-unreachable", `the coordinator does not answer: ${reasons.join("; ")}`, {
     advice:
-      "exitnode list                  (is the machine it runs on up, and are you in a network that reaches it?)\n" +
+      "exitnode doctor                (looks for the reason, also inside the container that it runs in)\n" +
       "exitnode coordinator forget    (if it is gone for good)",
   });
 }

@@ -30,14 +30,11 @@ const ANSWER_TIMEOUT_MS: Millis = 20_000;
 
 /** Undefined when no agent runs here. */
 export async function tryAgentStatus(paths: Paths): Promise<AgentStatus | undefined> {
-  const value = await ask(paths, { do: "status" });
-  return value === undefined ? undefined : parseWith(agentStatus, value, "the agent's status");
+  return tryAsk(paths, { do: "status" }, agentStatus);
 }
 
 export async function statusOfAgent(paths: Paths): Promise<AgentStatus> {
-  const status = await tryAgentStatus(paths);
-  if (status === undefined) throw notRunning();
-  return status;
+  return demand(paths, { do: "status" }, agentStatus);
 }
 
 /** `others`: used in turn while the first fails. */
@@ -48,37 +45,27 @@ export async function askUse(
   dns?: DnsChoice,
 ): Promise<AgentStatus> {
   const then = others.length === 0 ? {} : { others: [...others] };
-  const value = await ask(paths, { do: "use", exit, ...then, ...(dns === undefined ? {} : { dns }) });
-  if (value === undefined) throw notRunning();
-  return parseWith(agentStatus, value, "the agent's status");
+  return demand(paths, { do: "use", exit, ...then, ...(dns === undefined ? {} : { dns }) }, agentStatus);
 }
 
 /** The addresses the world sees past the tunnel. */
 export async function askWhoami(paths: Paths): Promise<WhoamiAnswer> {
-  const value = await ask(paths, { do: "whoami" });
-  if (value === undefined) throw notRunning();
-  return parseWith(whoamiAnswer, value, "the agent's answer");
+  return demand(paths, { do: "whoami" }, whoamiAnswer);
 }
 
 /** Which look-ups below this name of the canary domain have come to the agent. */
 export async function askCanaries(paths: Paths, name: string): Promise<CanariesAnswer> {
-  const value = await ask(paths, { do: "canaries", name });
-  if (value === undefined) throw notRunning();
-  return parseWith(canariesAnswer, value, "the agent's answer");
+  return demand(paths, { do: "canaries", name }, canariesAnswer);
 }
 
 /** What stands between this device and the others, asked anew: up to ten seconds. */
 export async function askNetcheck(paths: Paths): Promise<NetcheckAnswer> {
-  const value = await ask(paths, { do: "netcheck" });
-  if (value === undefined) throw notRunning();
-  return parseWith(netcheckAnswer, value, "the agent's answer");
+  return demand(paths, { do: "netcheck" }, netcheckAnswer);
 }
 
 /** One round trip to a peer, and the path it took. */
 export async function askPing(paths: Paths, peer: string): Promise<PingAnswer> {
-  const value = await ask(paths, { do: "ping", peer });
-  if (value === undefined) throw notRunning();
-  return parseWith(pingAnswer, value, "the agent's answer");
+  return demand(paths, { do: "ping", peer }, pingAnswer);
 }
 
 /** Begins; the status tells when another key is in use. */
@@ -93,8 +80,7 @@ export async function askShutdown(paths: Paths): Promise<boolean> {
 
 /** Of the device lock: undefined when no agent runs here. */
 export async function tryAskLock(paths: Paths): Promise<LockAnswer | undefined> {
-  const value = await ask(paths, { do: "lock" });
-  return value === undefined ? undefined : parseWith(lockAnswer, value, "the agent's answer");
+  return tryAsk(paths, { do: "lock" }, lockAnswer);
 }
 
 /** What this device signs, or takes in, of the device lock. */
@@ -103,9 +89,19 @@ export async function askLock<T>(
   request: Extract<AgentRequest, { do: `lock-${string}` }>,
   answer: z.ZodType<T>,
 ): Promise<T> {
-  const value = await ask(paths, request);
+  return demand(paths, request, answer);
+}
+
+/** What an agent answers, which has to run. */
+async function demand<T>(paths: Paths, request: AgentRequest, answer: z.ZodType<T>): Promise<T> {
+  const value = await tryAsk(paths, request, answer);
   if (value === undefined) throw notRunning();
-  return parseWith(answer, value, "the agent's answer");
+  return value;
+}
+
+async function tryAsk<T>(paths: Paths, request: AgentRequest, answer: z.ZodType<T>): Promise<T | undefined> {
+  const value = await ask(paths, request);
+  return value === undefined ? undefined : parseWith(answer, value, "the agent's answer");
 }
 
 async function ask(paths: Paths, request: AgentRequest): Promise<unknown> {

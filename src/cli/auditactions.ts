@@ -4,7 +4,7 @@ import { type Millis, parseDuration } from "../kit/time.js";
 import { AUDIT_ROOT, type AuditEntry, type AuditPage, type AuditPlace, auditPage, followChain } from "../wire/audit.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
-import { renderTable } from "./table.js";
+import { fold, renderTable, SCREEN_COLUMNS } from "./table.js";
 
 const SHOWN = "50";
 const PAGE = 1_000;
@@ -18,17 +18,23 @@ export async function showAudit(call: Call): Promise<Outcome> {
   for (const [name, value] of Object.entries({ actor, action, target }))
     if (value !== undefined) query.set(name, String(value));
   const page = await callCoordinator(call, auditPage, "GET", `/audit?${query}`);
-  const rows = page.entries.map((entry) => [
-    when(entry.atMs),
-    entry.actor,
-    entry.remote,
-    entry.action,
-    entry.target,
-    detailsOf(entry),
-  ]);
-  const header = ["WHEN", "WHO", "FROM", "ACTION", "WHAT", "DETAILS"];
   const more = page.next === undefined ? "" : "\n\nolder ones: --limit, --until";
-  return { value: page, text: rows.length === 0 ? "no such entries" : `${renderTable([header, ...rows])}${more}` };
+  const text = page.entries.length === 0 ? "no such entries" : `${describeEntries(page.entries)}${more}`;
+  return { value: page, text };
+}
+
+const DETAILS_INDENT = "    ";
+
+/** A line each, and below it as many as its details need. */
+export function describeEntries(entries: readonly AuditEntry[]): string {
+  const rows = entries.map(({ atMs, actor, action, target }) => [when(atMs), actor, action, target]);
+  const [header, ...lines] = renderTable([["WHEN", "WHO", "ACTION", "WHAT"], ...rows]).split("\n");
+  const below = entries.map((entry) => {
+    const words = [entry.remote === "" ? "" : `from ${entry.remote}`, detailsOf(entry)].filter((text) => text !== "");
+    const lines = fold(words.join(" "), SCREEN_COLUMNS - DETAILS_INDENT.length);
+    return words.length === 0 ? [] : lines.map((line) => `${DETAILS_INDENT}${line}`);
+  });
+  return [header, ...lines.flatMap((line, at) => [line, ...(below[at] ?? [])])].join("\n");
 }
 
 /** The chain is computed here: a coordinator that was tampered with cannot vouch for itself. */
@@ -114,7 +120,9 @@ const when = (atMs: Millis): string => new Date(atMs).toISOString().slice(0, 19)
 function detailsOf({ details }: AuditEntry): string {
   const value = tryJson(details);
   if (typeof value !== "object" || value === null) return "";
+  // What is not so, and what there is none of, would hide what is.
   return Object.entries(value)
+    .filter(([, one]) => one !== false && !(Array.isArray(one) && one.length === 0))
     .map(([name, one]) => `${name}=${typeof one === "string" ? one : JSON.stringify(one)}`)
     .join(" ");
 }

@@ -53,7 +53,7 @@ export async function putBackup(places: DaemonPlaces, bytes: Uint8Array, now: nu
 export const packBackup = (bytes: Uint8Array): string => toBase64(gzipSync(bytes));
 
 /** The bound keeps a malicious file from filling the memory. */
-export const BACKUP_BYTES_MAX = 512 * 1024 * 1024;
+const BACKUP_BYTES_MAX = 512 * 1024 * 1024;
 
 export function unpackBackup(text: string): Uint8Array {
   const packed = fromBase64(text.trim());

@@ -9,7 +9,7 @@ import type { Paths } from "./paths.js";
  * so that `exitnode --help` reads none of it.
  */
 export type Command = {
-  /** Words and arguments as typed: "host add <name>", "use <exit>", "trace [target]". */
+  /** Words and arguments as typed: "host add <name>", "trace [target]". */
   readonly usage: string;
   readonly summary: string;
   readonly options?: readonly Option[];

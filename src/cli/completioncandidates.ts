@@ -1,3 +1,4 @@
+import { NEAREST } from "../wire/agentsocket.js";
 import type { Command } from "./command.js";
 
 /** What may stand at a place of the command line, out of the table of commands. */
@@ -101,6 +102,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
 
 function valuesOf(option: string, known: KnownNames): Candidate[] {
   if (option === "--host" || option === "--on") return named(known.hosts, "Proxmox host");
+  if (option === "--exit") return named(known.exitNodes, "exit node");
   return named(VALUES[option] ?? [], "");
 }
 
@@ -108,7 +110,7 @@ function argumentsOf({ usage }: Command, at: number, known: KnownNames): Candida
   const parameters = usage.split(" ").filter((word) => /^[<[]/.test(word));
   const parameter = parameters[at]?.replace(/[^a-z]/g, "");
   if (parameter === "shell") return named(["bash", "zsh", "fish"], "");
-  if (parameter === "exit") return named([...new Set([...known.peers, ...known.exitNodes, "none"])], "");
+  if (parameter === "exit") return named([...new Set([...known.peers, ...known.exitNodes, NEAREST, "none"])], "");
   if (parameter === "peer") return named(known.peers, "peer");
   if (parameter !== "name" || usage.startsWith("host add")) return [];
   return usage.startsWith("host ") ? named(known.hosts, "Proxmox host") : named(known.exitNodes, "exit node");

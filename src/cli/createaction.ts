@@ -1,7 +1,13 @@
 import { Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { create } from "../provision/converge.js";
-import { coordinatorOutcome, type ExitNodeFacts, exitNodeFacts, forwardAdvice } from "../provision/outcome.js";
+import {
+  coordinatorOutcome,
+  type ExitNodeFacts,
+  exitNodeFacts,
+  formerAdvice,
+  forwardAdvice,
+} from "../provision/outcome.js";
 import type { Done } from "../provision/run.js";
 import { tryLock } from "../sys/lock.js";
 import type { Call, Outcome } from "./command.js";
@@ -91,16 +97,21 @@ const signAdvice = (name: string, fingerprint: string): string =>
 function createdText(done: Done, exitNode: ExitNodeFacts, seconds: number): string {
   const size = `${exitNode.cores} core${exitNode.cores === 1 ? "" : "s"}, ${exitNode.memoryMiB} MiB, ${exitNode.dataPlane ?? "no"} data plane`;
   const where = `container ${exitNode.vmid} on ${exitNode.pveNode} at ${exitNode.address ?? "no address"} (${size})`;
-  const signing = exitNode.unsigned === undefined ? [] : [signAdvice(exitNode.name, exitNode.unsigned)];
-  if (!done.changed) return [`nothing to do: "${exitNode.name}", ${where}, is as wanted`, ...signing].join("\n");
+  const former = formerAdvice(done.view);
+  const open = [
+    ...(former === undefined ? [] : [former]),
+    ...(exitNode.unsigned === undefined ? [] : [signAdvice(exitNode.name, exitNode.unsigned)]),
+  ];
+  if (!done.changed) return [`nothing to do: "${exitNode.name}", ${where}, is as wanted`, ...open].join("\n");
+  const isNew = done.steps.some(({ step }) => step === "create-container");
   const egress = [exitNode.egress?.ipv4, exitNode.egress?.ipv6].filter((ip) => ip !== undefined).join(" and ");
   const forward = forwardAdvice(done.view);
   return [
-    `"${exitNode.name}" works: ${where}, made in ${formatDuration(seconds * 1_000)}`,
+    `"${exitNode.name}" works: ${where}, ${isNew ? "made" : "changed"} in ${formatDuration(seconds * 1_000)}`,
     ...(egress === "" ? [] : [`the Internet sees it as ${egress}`]),
     ...(forward === undefined ? [] : [forward]),
     ...(done.view.placement?.warnings ?? []).map(({ what }) => `warning: ${what} (see exitnode host check)`),
-    ...signing,
+    ...open,
     `next, for a laptop: ${NEXT}, then there: exitnode up --join KEY && exitnode use ${exitNode.name}`,
   ].join("\n");
 }

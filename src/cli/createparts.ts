@@ -13,11 +13,13 @@ import { reaching } from "../provision/reach.js";
 import { openSsh } from "../sys/ssh.js";
 import { ensureSshKey } from "../sys/sshkey.js";
 import { version } from "../version.js";
-import { createdKey, deviceInfo } from "../wire/adminapi.js";
+import { deviceInfo } from "../wire/adminapi.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Parts } from "./command.js";
 import { readConfig, readCredentials, writeConfig, writeCredentials } from "./config.js";
 import { type OpenedHost, onlyHost, openHost } from "./hosts.js";
+import { makeJoinKey } from "./joinkey.js";
+import { leadsTo } from "./leadsto.js";
 import { knownMachine } from "./machinelogin.js";
 
 /** The world that provisioning gets from the command line. */
@@ -48,6 +50,7 @@ export async function provisionParts(call: Call, opened: OpenedHost, progress: P
     book: coordinatorBook(call),
     progress,
     signal: call.signal,
+    leadsTo: leadsTo(clock, call.signal),
     tunnel: async (exit) =>
       (await import("./upgradetunnel.js")).tryTunnel({ clock, random, signal: call.signal }, exit),
   };
@@ -145,7 +148,7 @@ export function coordinatorBook(call: Call): CoordinatorBook {
       await writeCredentials(files, paths.config, credentials);
     },
     admin: async () => ({
-      createKey: (request) => callCoordinator(call, createdKey, "POST", "/keys", request),
+      createKey: (request) => makeJoinKey(call, request),
       devices: async () => (await callCoordinator(call, devicesAnswer, "GET", "/devices")).devices,
       async forget(idOrName) {
         await callCoordinator(call, z.unknown(), "DELETE", `/devices/${encodeURIComponent(idOrName)}`);

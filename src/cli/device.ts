@@ -7,6 +7,23 @@ export const deviceCommands: readonly Command[] = [
     run: async (call) => (await import("./deviceactions.js")).listDevices(call),
   },
   {
+    usage: "device add <device>",
+    summary: "Let a phone's WireGuard app in, which needs no agent: shows the configuration for it, once",
+    options: [
+      { flags: "--qr", description: "as a QR code, for the app's camera" },
+      { flags: "--out <FILE>", description: "into a file, which its owner alone may read; default: on stdout" },
+      { flags: "--exit <NAME>", description: "the exit node it goes by; not needed where there is one" },
+      {
+        flags: "--endpoint <ADDRESS>",
+        description: "what the app dials, as home.example.org:51820; default: where the exit node is known to be open",
+      },
+      { flags: "--only-network", description: "send the network's own addresses through the tunnel, and nothing else" },
+      { flags: "--user <LOGIN>", description: "whose device it is; default: nobody's" },
+      { flags: "--tag <TAG>", description: "what it is to the policy; may be repeated", repeatable: true },
+    ],
+    run: async (call) => (await import("./deviceadd.js")).addDevice(call),
+  },
+  {
     usage: "device approve <device>",
     summary: "Let a device that waits for approval have its peers; it works at once",
     run: async (call) => (await import("./devicedecisions.js")).approveDevice(call),

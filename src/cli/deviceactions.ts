@@ -16,11 +16,34 @@ export async function listDevices(call: Call): Promise<Outcome> {
     ...(owned ? [ownerCell(device)] : []),
     device.addresses[0] ?? "",
     presence(device, now),
-    device.agentVersion,
+    device.app === undefined ? device.agentVersion : `WireGuard app, through ${device.app.exit}`,
     device.routes.join(" "),
   ]);
   const header = ["NAME", "ROLE", ...(owned ? ["OWNER"] : []), "ADDRESS", "STATE", "VERSION", "ROUTES"];
-  return { value: { devices }, text: devices.length === 0 ? "no devices" : renderTable([header, ...rows]) };
+  if (devices.length === 0) return { value: { devices }, text: "no devices" };
+  const stale = staleApps(devices).map(({ what, advice }) => `${what}\n  → ${advice}`);
+  const table = renderTable([header, ...rows]);
+  return { value: { devices }, text: stale.length === 0 ? table : [table, "", ...stale].join("\n") };
+}
+
+const STALE = {
+  exit: (exit: string) => `its exit node ${exit} is gone`,
+  key: (exit: string) => `${exit} has another WireGuard key than it knows`,
+  address: (exit: string) => `${exit} has another public address than it dials`,
+} as const satisfies Record<NonNullable<NonNullable<DeviceInfo["app"]>["stale"]>, unknown>;
+
+/** Why the configurations of WireGuard apps lead nowhere any more, and what to do. */
+export function staleApps(devices: readonly DeviceInfo[]): { readonly what: string; readonly advice: string }[] {
+  return devices.flatMap(({ name, app, revokedAtMs }) =>
+    app?.stale === undefined || revokedAtMs !== undefined
+      ? []
+      : [
+          {
+            what: `${name}: ${STALE[app.stale](app.exit)}`,
+            advice: `exitnode device remove ${name}    (then add it again)`,
+          },
+        ],
+  );
 }
 
 export async function revokeDevice(call: Call): Promise<Outcome> {
@@ -71,6 +94,7 @@ const WAITING = {
 function presence(device: DeviceInfo, now: Millis): string {
   if (device.revokedAtMs !== undefined) return "revoked";
   if (device.waiting !== undefined) return WAITING[device.waiting];
+  if (device.app?.stale !== undefined) return "stale";
   if (device.online) return "online";
   return device.lastSeenAtMs === undefined ? "never seen" : `seen ${formatDuration(now - device.lastSeenAtMs)} ago`;
 }

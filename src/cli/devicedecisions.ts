@@ -24,8 +24,11 @@ export async function tagDevice(call: Call): Promise<Outcome> {
 
 export async function expireDevice(call: Call): Promise<Outcome> {
   const device = await amend(call, { key: "expires-now" });
-  const text = `the key of ${device.name} has ended; to use it again, on it: exitnode up --join <key>`;
-  return { value: device, text };
+  const again =
+    device.app === undefined
+      ? "to use it again, on it: exitnode up --join <key>"
+      : `to let it in again: exitnode device never-expire ${device.name}`;
+  return { value: device, text: `the key of ${device.name} has ended; ${again}` };
 }
 
 export async function neverExpireDevice(call: Call): Promise<Outcome> {
@@ -58,15 +61,18 @@ export const keyRotation = (call: Call): Promise<Outcome> =>
   period(call, "keyRotationMs", "exitnode device key-rotation 90d", (time) =>
     time === undefined
       ? "no device makes itself a new WireGuard key; on one: exitnode rotate"
-      : `every device makes itself a new WireGuard key within ${time}`,
+      : `every device makes itself a new WireGuard key within ${time}; ${KEPT}`,
   );
 
 export const exitKeyLifetime = (call: Call): Promise<Outcome> =>
   period(call, "exitKeyLifetimeMs", "exitnode device exit-key-lifetime 30d", (time) =>
     time === undefined
       ? "the WireGuard keys of exit nodes do not end"
-      : `an exit node's WireGuard key ends after ${time}, and it makes itself a new one in half of that`,
+      : `an exit node's WireGuard key ends after ${time}, and it makes itself a new one in half of that; ${KEPT}`,
   );
+
+/** Nobody could tell an app. */
+const KEPT = "an exit node that WireGuard apps know by its key keeps it";
 
 /** Shows a setting of the network that is a time, or changes it; `0s` is none. */
 async function period(

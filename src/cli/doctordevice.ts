@@ -35,7 +35,7 @@ export async function lookAtDevice(call: Call): Promise<Finding[]> {
   return deviceFindings(await deviceFacts(call));
 }
 
-export async function deviceFacts(call: Call): Promise<DeviceFacts> {
+async function deviceFacts(call: Call): Promise<DeviceFacts> {
   const { parts, signal } = call;
   const { clock, paths } = parts;
   const probe = <T>(what: string, work: (signal: AbortSignal) => Promise<T>, limitMs = PROBE_WITHIN_MS) =>

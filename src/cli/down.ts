@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Millis, SECOND } from "../kit/time.js";
 import { DEVICE_FILES } from "../wire/agentconfig.js";
-import { askShutdown } from "./agentclient.js";
+import { askShutdown, tryAgentStatus } from "./agentclient.js";
 import { programFolder, readAgentConfig } from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
 import { requireRoot } from "./root.js";
@@ -15,6 +15,8 @@ const POLL_MS: Millis = 50;
 export async function down({ options, parts }: Call): Promise<Outcome> {
   requireRoot("down");
   const known = await readAgentConfig(parts).catch(() => undefined);
+  // It may have been renamed since it joined, which the agent alone knows.
+  const running = await tryAgentStatus(parts.paths).catch(() => undefined);
   const stopped = await stopAgent(parts);
   if (options.forget === true) {
     await parts.files.remove(join(parts.paths.etc, DEVICE_FILES.config));
@@ -29,7 +31,7 @@ export async function down({ options, parts }: Call): Promise<Outcome> {
     ])
       await parts.files.remove(join(parts.paths.var, name));
   }
-  const name = known?.name ?? "this device";
+  const name = running?.name ?? known?.name ?? "this device";
   const forgot = options.forget === true ? " and has forgotten its network" : "";
   return { value: { stopped, name }, text: stopped ? `${name} is down${forgot}` : `${name} was not up${forgot}` };
 }

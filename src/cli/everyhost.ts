@@ -8,9 +8,9 @@ import { readConfig } from "./config.js";
 export type Answer<T> = { readonly host: string } & ({ readonly value: T } | { readonly error: Failure });
 
 /** How long a host may take to answer for what is on it; a healthy one takes a tenth of a second per exit node. */
-export const HOST_WITHIN_MS: Millis = 15 * SECOND;
+const HOST_WITHIN_MS: Millis = 15 * SECOND;
 /** More than this are asked one after the other. */
-export const HOSTS_AT_ONCE = 16;
+const HOSTS_AT_ONCE = 16;
 
 /** Asks with a signal that ends when the host's time is over. */
 export function askHosts<T>(

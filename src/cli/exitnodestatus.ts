@@ -6,7 +6,7 @@ import type { Call, Outcome } from "./command.js";
 import { readConfig } from "./config.js";
 import { attempt } from "./everyhost.js";
 import { listHosts } from "./listaction.js";
-import { renderTable } from "./table.js";
+import { renderFolded, renderTable } from "./table.js";
 
 /** The exit nodes as the coordinator and the hosts see them; with a name, one with all that is known of it. */
 export async function exitNodeStatus(call: Call, name: string | undefined): Promise<Outcome> {
@@ -75,14 +75,18 @@ async function oneExitNode(call: Call, name: string): Promise<Outcome> {
       advice: "exitnode list      (the containers on your hosts)",
     });
   }
-  const text = renderTable([
-    ["name", `${exit.name} (${exit.role})`],
+  const apps = devices.filter((device) => device.app?.exit === name && device.revokedAtMs === undefined);
+  const text = renderFolded([
+    ["name", `${exit.name} (${exit.app === undefined ? exit.role : `WireGuard app, through ${exit.app.exit}`})`],
     ["state", presence(exit, call.parts.clock.wall())],
     ["addresses", exit.addresses.join(", ")],
     ["routes", exit.routes.join(", ") || "none"],
-    ["endpoints", exit.endpoints.join(", ") || "none known: it has to call"],
-    ["agent", exit.agentVersion],
+    exit.app === undefined
+      ? ["endpoints", exit.endpoints.join(", ") || "none known: it has to call"]
+      : ["dials", exit.app.endpoint],
+    ...(exit.app === undefined ? [["agent", exit.agentVersion]] : []),
     ["key", exit.publicKey],
+    ...(apps.length === 0 ? [] : [["WireGuard apps", apps.map((app) => app.name).join(", ")]]),
   ]);
   return { value: exit, text };
 }

@@ -44,8 +44,9 @@ export const hostCommands: readonly Command[] = [
     run: async (call) => (await import("./hostlist.js")).hostList(call),
   },
   {
-    usage: "host check <name>",
-    summary: "Try everything an exit node needs of a host, and say how to mend what is missing",
+    usage: "host check [name]",
+    summary:
+      "Try everything an exit node needs of a host, the only one if none is named, and say how to mend what is missing",
     run: async (call) => (await import("./hostcheck.js")).hostCheck(call),
   },
   {

@@ -1,4 +1,4 @@
-import { Failure } from "../kit/failure.js";
+import { asFailure, Failure } from "../kit/failure.js";
 import { connectPve } from "../pve/client.js";
 import { unreachableHost } from "../pve/errors.js";
 import type { PveHost } from "../pve/guests.js";
@@ -15,20 +15,22 @@ export type HostAddWorld = {
   /** Undefined without a terminal: what was not given is then an error instead of a question. */
   readonly prompt: Prompt | undefined;
   readonly secretFromStdin: () => Promise<string>;
+  /** By login, what was told already: nobody is asked for it twice. */
+  readonly secrets?: Map<string, string>;
 };
 
-export async function hostAdd(call: Call): Promise<Outcome> {
+export async function hostAdd(call: Call, secrets = new Map<string, string>()): Promise<Outcome> {
   const prompt = call.parts.interactive ? terminalPrompt(call.signal) : undefined;
   const https = openHttps();
   try {
-    return await addHost(call, { https, prompt, secretFromStdin });
+    return await addHost(call, { https, prompt, secretFromStdin, secrets });
   } finally {
     https.close();
   }
 }
 
 export async function addHost(call: Call, world: HostAddWorld): Promise<Outcome> {
-  const { parts, options, signal } = call;
+  const { parts, options } = call;
   const name = call.args[0] ?? "";
   if (!NAME.test(name))
     throw new Failure("usage", `a host's name is small letters, digits and hyphens such as pve1, got "${name}"`);
@@ -40,20 +42,19 @@ export async function addHost(call: Call, world: HostAddWorld): Promise<Outcome>
   const same = given.url === undefined ? known : undefined;
   const url =
     same?.url ?? hostUrl(given.url ?? (await asked(world, "--url").text("Where is the Proxmox host?", URL_QUESTION)));
-  const login = given.login ?? (await askLogin(world));
-  if (given.bootstrap && login.includes("!"))
+  if (given.bootstrap && given.login?.includes("!"))
     throw new Failure("usage", "--bootstrap needs a user such as root@pam: a token cannot make tokens");
-  checkLogin(login);
+  // A question is for later: a wrong address shows first.
+  if (given.login === undefined) asked(world, "--bootstrap, --token or --user");
+  else checkLogin(given.login);
   const fingerprint = await confirmFingerprint(call, world, name, url, given.fingerprint ?? same?.fingerprint);
-  const fromStdin = options.secretStdin === true || options.passwordStdin === true;
-  const secret = await secretFor(parts, world, login, fromStdin);
-  const secondFactor = secondFactorOf(parts, world);
-  const at = { url, fingerprint, login, secret, secondFactor, signal };
-  const pve = connectPve({ https: world.https, clock: parts.clock }, at);
-  const { version } = await pve.version();
+  const { login, bootstrap: bootstraps } =
+    given.login === undefined ? await askLogin(world, options.keepRoot === true) : { ...given, login: given.login };
+  checkLogin(login);
+  const { pve, secret, version } = await logIn(call, world, { name, url, fingerprint, login });
   const pveNode = await choosePveNode(pve, world, given.pveNode ?? same?.pveNode);
   const wishedPool = given.pool ?? known?.defaults.pool;
-  const bootstrap = given.bootstrap ? await planBootstrap(pve, pveNode, wishedPool) : undefined;
+  const bootstrap = bootstraps ? await planBootstrap(pve, pveNode, wishedPool) : undefined;
   if (bootstrap !== undefined && options.dryRun === true) return bootstrapLines(name, bootstrap);
   const ssh = await jumpOf(call, known);
   const kept = bootstrap === undefined ? { login, secret } : await applyBootstrap(call, world.prompt, pve, bootstrap);
@@ -65,6 +66,31 @@ export async function addHost(call: Call, world: HostAddWorld): Promise<Outcome>
     text: `${replaced ? "replaced" : "added"} ${name}: Proxmox VE ${version} at ${url}, PVE node ${pveNode}, as ${kept.login}
 next: exitnode host check ${name}`,
   };
+}
+
+/** Somebody at a terminal who mistypes a password has answered everything else already: it alone is asked for again. */
+const SECRET_TRIES_MAX = 3;
+
+async function logIn(
+  { parts, options, signal }: Call,
+  world: HostAddWorld,
+  at: { readonly name: string; readonly url: string; readonly fingerprint: string; readonly login: string },
+): Promise<{ pve: PveHost; secret: string; version: string }> {
+  const fromStdin = options.secretStdin === true || options.passwordStdin === true;
+  const isAsked = world.prompt !== undefined && !fromStdin && !parts.env.EXITNODE_SECRET;
+  const secondFactor = secondFactorOf(parts, world);
+  for (let tries = 1; ; tries++) {
+    const secret = await secretFor(parts, world, at.login, fromStdin);
+    const pve = connectPve({ https: world.https, clock: parts.clock }, { ...at, secret, secondFactor, signal });
+    try {
+      return { pve, secret, version: (await pve.version()).version };
+    } catch (error) {
+      const { code, message } = asFailure(error);
+      if (code !== "login-refused" || !isAsked || tries === SECRET_TRIES_MAX) throw error;
+      world.secrets?.delete(at.login);
+      parts.say(message);
+    }
+  }
 }
 
 /** The jump host is entered before its name is kept: its key is confirmed, and ours is let in. */
@@ -168,18 +194,22 @@ export function hostUrl(text: string): string {
   return `https://${url.hostname}:${port}`;
 }
 
-async function askLogin(world: HostAddWorld): Promise<string> {
-  const prompt = asked(world, "--token or --user");
+async function askLogin(world: HostAddWorld, keepRoot: boolean): Promise<{ login: string; bootstrap: boolean }> {
+  const prompt = asked(world, "--bootstrap, --token or --user");
+  const once = keepRoot ? "its password is kept here" : "makes a token that may do little, forgets the password";
   const way = await prompt.choose("How do you log in?", [
-    { value: "token", label: "with an API token (recommended)" },
-    { value: "user", label: "with a user's password" },
+    { value: "root", label: `as ${ROOT}: ${once}` },
+    { value: "token", label: "with an API token that is there already" },
+    { value: "user", label: "as another user, whose password is kept here" },
   ]);
-  return way === "token"
+  if (way === "root") return { login: ROOT, bootstrap: !keepRoot };
+  const login = await (way === "token"
     ? prompt.text("Token id?", {
         example: "exitnode@pve!cli",
         check: (id) => (id.includes("!") ? undefined : "as user@realm!id"),
       })
-    : prompt.text("User?", { example: "root@pam" });
+    : prompt.text("User?", { example: "admin@pve" }));
+  return { login, bootstrap: false };
 }
 
 function checkLogin(login: string): void {
@@ -219,6 +249,12 @@ const WHERE_TO_COMPARE =
   "  openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem";
 
 async function secretFor(parts: Parts, world: HostAddWorld, login: string, fromStdin: boolean): Promise<string> {
+  const secret = world.secrets?.get(login) ?? (await askSecret(parts, world, login, fromStdin));
+  world.secrets?.set(login, secret);
+  return secret;
+}
+
+async function askSecret(parts: Parts, world: HostAddWorld, login: string, fromStdin: boolean): Promise<string> {
   if (fromStdin) return world.secretFromStdin();
   const set = parts.env.EXITNODE_SECRET;
   if (set) return set;

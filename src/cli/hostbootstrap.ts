@@ -1,3 +1,4 @@
+import { hostname } from "node:os";
 import { Failure } from "../kit/failure.js";
 import { defaultBridge } from "../provision/preflight/network.js";
 import {
@@ -13,7 +14,7 @@ import type { Prompt } from "../sys/prompt.js";
 import type { Call, Outcome } from "./command.js";
 
 /** Where the containers of a token go when nobody says otherwise: it can touch no other. */
-export const POOL_DEFAULT = "exitnode";
+const POOL_DEFAULT = "exitnode";
 
 export type Bootstrap = { readonly steps: readonly AccessStep[]; readonly pool: string | undefined };
 
@@ -25,8 +26,17 @@ export async function planBootstrap(pve: PveHost, node: string, wanted: string |
   // A token that was made for all containers would lose sight of those it made.
   const forAll = (await pve.acls()).some(({ path, holder }) => path === "/vms" && holder === ACCESS_USER);
   const pool = wanted ?? (forAll ? undefined : POOL_DEFAULT);
-  const steps = await planAccess(pve, { nodes: [node], storages: storages.map(({ id }) => id), bridges, pool });
+  const token = tokenNameOf(hostname());
+  const steps = await planAccess(pve, { nodes: [node], storages: storages.map(({ id }) => id), bridges, pool, token });
   return { steps, pool };
+}
+
+const TOKEN_NAME_MAX = 48;
+
+/** A machine's own token: making it anew ends that of no other administrator. Proxmox takes letters, digits and `.-_`. */
+export function tokenNameOf(machine: string): string {
+  const clean = machine.replace(/[^A-Za-z0-9._-]+/g, "-");
+  return `cli-${clean}`.slice(0, TOKEN_NAME_MAX).replace(/[^A-Za-z0-9]+$/, "");
 }
 
 /** Containers' disks, templates, and what an upgrade may go back to. */

@@ -7,13 +7,13 @@ import { judgeHost } from "../provision/preflight/judge.js";
 import { openSsh } from "../sys/ssh.js";
 import type { Call, Outcome } from "./command.js";
 import { readAppliance } from "./createparts.js";
-import { type OpenedHost, openHost } from "./hosts.js";
+import { type OpenedHost, onlyHost, openHost } from "./hosts.js";
 import { knownMachine } from "./machinelogin.js";
-import { renderTable } from "./table.js";
+import { renderFolded } from "./table.js";
 
 /** Tries all that an exit node will need of a host, and looks at those that are there. Exit code 1 when something stops. */
 export async function hostCheck(call: Call): Promise<Outcome> {
-  const opened = await openHost(call.parts, call.args[0] ?? "", { signal: call.signal });
+  const opened = await openHost(call.parts, call.args[0] ?? (await onlyHost(call.parts)), { signal: call.signal });
   try {
     const findings = await checkHost(call, opened);
     const ok = findings.every(({ severity }) => severity !== "stops");
@@ -82,7 +82,7 @@ async function jumpFindings(call: Call, { name, entry }: OpenedHost): Promise<Fi
 const MARKS = { fine: "ok", warns: "warning", stops: "STOPS" } as const;
 
 function renderFindings(findings: readonly Finding[]): string {
-  const table = renderTable(findings.map(({ name, severity, what }) => [name, MARKS[severity], what]));
+  const table = renderFolded(findings.map(({ name, severity, what }) => [name, MARKS[severity], what]));
   const told = new Set<string>();
   const mends = findings.flatMap(({ name, why, advice }) => {
     // Several may ask for the same line: it is shown once.

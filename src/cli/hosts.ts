@@ -17,7 +17,7 @@ export async function openHost(
   options: { signal?: AbortSignal; https?: Https } = {},
 ): Promise<OpenedHost> {
   const entry = await hostOf(parts, name);
-  const login = { ...entry, secret: await secretOf(parts, name), signal: options.signal };
+  const login = { ...entry, name, secret: await secretOf(parts, name), signal: options.signal };
   const pve = connectPve({ https: options.https ?? openHttps(), clock: parts.clock }, login);
   return { name, entry, pve };
 }
@@ -44,7 +44,7 @@ export async function hostOf(parts: HostParts, name: string): Promise<HostEntry>
   const names = Object.keys(hosts);
   const known = names.length === 0 ? "the config has none yet" : `expected one of ${names.join(", ")}`;
   throw new Failure("host-unknown", `there is no host "${name}": ${known}`, {
-    advice: ADD_ADVICE.replace("<name>", name || "<name>"),
+    advice: names.length === 0 ? ADD_ADVICE.replace("<name>", name || "<name>") : "exitnode host list",
   });
 }
 

@@ -2,7 +2,6 @@ import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import { formatDuration, type Millis, parseDuration } from "../kit/time.js";
 import {
-  createdKey,
   KEY_LIFETIME_MS_DEFAULT,
   KEY_LIFETIME_MS_MAX,
   type KeyInfo,
@@ -13,6 +12,7 @@ import {
 import { parseWith } from "../wire/schema.js";
 import { callCoordinator, listAll } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
+import { describeKeyLock, makeJoinKey } from "./joinkey.js";
 import { renderTable } from "./table.js";
 
 export async function createKey(call: Call): Promise<Outcome> {
@@ -32,14 +32,18 @@ export async function createKey(call: Call): Promise<Outcome> {
     "what was asked for",
     "usage",
   );
-  const created = await callCoordinator(call, createdKey, "POST", "/keys", wanted);
+  const created = await makeJoinKey(call, wanted);
   const remaining = formatDuration(created.expiresAtMs - created.createdAtMs);
   const device = created.user === undefined ? "a device" : `a device of ${created.user}`;
   const guest = created.role === "exit-node" ? "an exit node" : device;
   const times = created.reusable ? "any number of times" : "once";
   const wait = created.preapproved ? "" : "\neach then waits for: exitnode device approve <device>";
-  const text = `${created.joinKey}\n\nlets ${guest} in, ${times}, within ${remaining}; on that machine:\n  exitnode up --join <key>${wait}`;
-  return { value: created, text };
+  const text = [
+    created.joinKey,
+    `\nlets ${guest} in, ${times}, within ${remaining}; on that machine, as root:\n  exitnode up --join ${created.joinKey}${wait}`,
+    ...(created.lock === undefined ? [] : ["", ...describeKeyLock(created.lock)]),
+  ];
+  return { value: created, text: text.join("\n") };
 }
 
 export async function listKeys(call: Call): Promise<Outcome> {

@@ -14,13 +14,17 @@ export const labCommands: readonly Command[] = [
       { flags: "--cluster", description: "the Proxmox hosts are one cluster; needs two or more" },
       { flags: "--pve-version <RELEASE>", description: "the release the Proxmox hosts are: 9.2 or 8.4 (9.2)" },
       { flags: "--vps <ANSWER>", description: "whether vps is a Debian machine of its own, with SSH for root (no)" },
+      { flags: "--for <NAME>", description: "whose lab it is: one that is up and was not raised for NAME is refused" },
     ],
     run: async (call) => (await import("./labup.js")).labUp(call),
   },
   {
     usage: "lab down",
     summary: "Take the lab away: its containers, processes, namespaces and interfaces",
-    options: [{ flags: "--purge", description: "also delete what is kept for the next time, such as templates" }],
+    options: [
+      { flags: "--purge", description: "also delete what is kept for the next time, such as templates" },
+      { flags: "--for <NAME>", description: "only a lab that was raised for NAME" },
+    ],
     run: async (call) => (await import("./labup.js")).labDown(call),
   },
   {

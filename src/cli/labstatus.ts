@@ -1,19 +1,24 @@
-import { labStatus } from "../lab/lab.js";
+import { type LabStatus, labStatus } from "../lab/lab.js";
 import { topology } from "../lab/topology.js";
 import type { Call, Outcome } from "./command.js";
 import { labParts, requireMachine } from "./labparts.js";
 import { describeSituation } from "./labsituation.js";
-import { renderTable } from "./table.js";
+import { renderFolded, renderTable } from "./table.js";
 
 /** Shows the lab, or that there is none. */
 export async function status(call: Call): Promise<Outcome> {
   requireMachine(call, "lab status");
   const lab = await labStatus(labParts(call), topology);
-  if (lab.state === "absent") return { value: lab, text: "there is no lab; raise it with: exitnode lab up" };
+  const text = lab.state === "absent" ? "there is no lab; raise it with: exitnode lab up" : describeLab(lab);
+  return { value: lab, text };
+}
+
+/** Every place, daemon and container of a lab that is there. */
+export function describeLab(lab: LabStatus): string {
   const forwards = lab.forwards.map(({ from, protocol, port, to }) => [`${from} ${protocol}/${port}`, to]);
-  const text = [
-    `the lab is ${lab.state}\n${describeSituation(lab.situation)}`.trimEnd(),
-    renderTable([
+  return [
+    `the lab is ${lab.state}${lab.raisedFor === null ? "" : `, raised for ${lab.raisedFor}`}\n${describeSituation(lab.situation)}`.trimEnd(),
+    renderFolded([
       ["PLACE", "WHAT", "ADDRESSES"],
       ...lab.places.map(({ name, title, addresses }) => [name, title, addresses.join(" ")]),
     ]),
@@ -40,5 +45,4 @@ export async function status(call: Call): Promise<Outcome> {
       ? "the home router forwards no ports"
       : renderTable([["FORWARDED BY THE HOME ROUTER", "TO"], ...forwards]),
   ].join("\n\n");
-  return { value: lab, text };
 }

@@ -1,7 +1,7 @@
 import { join } from "node:path";
-import { asFailure } from "../kit/failure.js";
+import { asFailure, Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
-import { raiseLab, readSituation, removeLab } from "../lab/lab.js";
+import { raiseLab, readSituation, refuseAnothers, removeLab } from "../lab/lab.js";
 import { requireTools, TOOLS, UPNP_TOOL } from "../lab/preflight.js";
 import { USUAL } from "../lab/situation.js";
 import { topology } from "../lab/topology.js";
@@ -18,9 +18,10 @@ export async function labUp(call: Call): Promise<Outcome> {
   await requireTools(call.parts.exec, upnp ? [...TOOLS, UPNP_TOOL] : TOOLS);
   const began = call.parts.clock.now();
   return withLabLock(async () => {
+    const owner = await ownerOf(call);
     // First: it takes longest, and may fail.
     const order = change(await readSituation(call.parts.files)).vps ? await orderVps(call) : undefined;
-    const lab = await raiseLab(labParts(call), topology, change, call.signal);
+    const lab = await raiseLab(labParts(call), topology, change, call.signal, owner);
     const { accesses, built, started, running, situation, places } = lab;
     const vps = order !== undefined && (await raiseVps(call.parts, order, call.signal));
     const hosts = await administer(call, (administration) => withLabHosts(administration, accesses));
@@ -44,6 +45,18 @@ const TRY = `  try: exitnode create --host lab
        exitnode lab exec laptop -- curl -s http://whoami.lab/
 `;
 
+/** Who --for says this is, once it is sure that no lab of anybody else is up. */
+async function ownerOf({ options, parts }: Call): Promise<string | undefined> {
+  const name = options.for;
+  if (typeof name !== "string") return undefined;
+  if (!/^[\w.-]{1,64}$/.test(name))
+    throw new Failure("usage", `--for takes up to 64 letters, digits, dots and dashes, got "${name}"`, {
+      advice: "exitnode lab up --for demo",
+    });
+  await refuseAnothers(parts.files, topology, name);
+  return name;
+}
+
 /** The rented server: from the container template, open to this administrator's SSH key. */
 async function orderVps({ parts, signal }: Call): Promise<VpsOrder> {
   const [{ buildAppliance }, { ensureSshKey }, { version }] = await Promise.all([
@@ -59,6 +72,7 @@ async function orderVps({ parts, signal }: Call): Promise<VpsOrder> {
 export async function labDown(call: Call): Promise<Outcome> {
   requireMachine(call, "lab down");
   return withLabLock(async () => {
+    await ownerOf(call);
     const hosts = await administer(call, withoutLabHosts);
     const removed = await removeLab(labParts(call), topology, { purge: call.options.purge === true });
     const changed = removed || hosts.length > 0;

@@ -42,6 +42,7 @@ export async function lockStatus(call: Call): Promise<Outcome> {
     ...(trust === undefined ? {} : { version: trust.version, trusted: trust.keys.map(fingerprintOf) }),
     ...(device === undefined || own === undefined ? {} : { device: { ...device, trusted: isTrusted(trust, own) } }),
     devices: devices.map((one) => describe(trust, one, devices)),
+    ...(own?.believed === true ? { believed: true } : {}),
     ...(own?.trouble === undefined ? {} : { trouble: own.trouble }),
   };
   const head = [
@@ -55,6 +56,7 @@ export async function lockStatus(call: Call): Promise<Outcome> {
           "trusted",
           trust.keys.map((key) => namedKey(key, devices)),
         )),
+    ...(own?.believed === true ? labelled("believed", [BELIEVED]) : []),
     ...(own?.trouble === undefined ? [] : labelled("warning", [own.trouble])),
     ...(status?.waiting === "lock"
       ? labelled("waits", ["for a signature; on a trusted device:", `exitnode lock sign ${status.name}`])
@@ -140,6 +142,9 @@ export async function enableLock(call: Call): Promise<Outcome> {
     ].join("\n"),
   };
 }
+
+const BELIEVED =
+  "not verified: the coordinator showed this list first; compare the fingerprints above with those on a trusted device";
 
 /** The coordinator takes as many with the record. */
 const AT_ONCE_MAX = 200;

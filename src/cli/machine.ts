@@ -36,9 +36,9 @@ export const machineCommands: readonly Command[] = [
     run: async (call) => (await import("./down.js")).down(call),
   },
   {
-    usage: "use <exit>",
+    usage: "use [exit]",
     summary:
-      "Send everything through an exit node; of several (home,cabin) the first that works, `nearest` the quickest, `none` none",
+      "Send everything through an exit node; of several (home,cabin) the first that works, `nearest` the quickest, `none` none; alone, show what there is",
     options: [
       {
         flags: "--dns <CHOICE>",
@@ -51,6 +51,7 @@ export const machineCommands: readonly Command[] = [
   {
     usage: "rotate",
     summary: "Give this device a new WireGuard key; what is under way goes on",
+    options: [{ flags: "--yes", description: "also where WireGuard apps know the old one, which cuts them off" }],
     run: async (call) => (await import("./rotate.js")).rotate(call),
   },
   {

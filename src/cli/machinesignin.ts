@@ -16,7 +16,7 @@ import {
 } from "../wire/control.js";
 
 /** From the first question to the person's word, with some minutes to find the browser. */
-export const SIGN_IN_DEADLINE_MS: Millis = 30 * MINUTE;
+const SIGN_IN_DEADLINE_MS: Millis = 30 * MINUTE;
 const DIAL_TIMEOUT_MS: Millis = 10 * SECOND;
 const ANSWER_TIMEOUT_MS: Millis = 15 * SECOND;
 

@@ -5,7 +5,7 @@ import { domainName, type MapNames, mapNames, type NamesRequest, namesRequest } 
 import { parseWith } from "../wire/schema.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
-import { renderTable } from "./table.js";
+import { renderFolded, renderTable } from "./table.js";
 
 export async function showNames(call: Call): Promise<Outcome> {
   return shown(await callCoordinator(call, mapNames, "GET", "/names"));
@@ -65,7 +65,7 @@ function addresses(given: readonly string[], what: string): string[] {
 
 function shown(names: MapNames): Outcome {
   const { domain, records, split, resolvers } = names;
-  const head = renderTable([
+  const head = renderFolded([
     [
       "domain",
       `${domain}: devices are <device>.${domain}, and <device> alone where the resolver asks for single words`,

@@ -8,7 +8,7 @@ import { formatRoundTrip, SCREEN_COLUMNS } from "./table.js";
 
 /** Tries of a ping that is to end when the path is direct: a search that finds one has mostly done so by then. */
 export const TRIES = 10;
-export const COUNT_MAX = 10_000;
+const COUNT_MAX = 10_000;
 /** From the start of one try to the start of the next. */
 const INTERVAL_MS: Millis = SECOND;
 
@@ -51,7 +51,7 @@ function countFrom(given: Call["options"][string]): number | undefined {
 
 const isReply = (answer: PingAnswer): boolean => answer.roundTripMs !== undefined;
 
-export function describeReply(answer: PingAnswer): string {
+function describeReply(answer: PingAnswer): string {
   const took = answer.roundTripMs === undefined ? "no reply" : formatRoundTrip(answer.roundTripMs);
   return `${answer.peer}: ${took}, ${describeWay(answer)}`;
 }

@@ -1,4 +1,4 @@
-import { Failure } from "../kit/failure.js";
+import { asFailure, Failure } from "../kit/failure.js";
 import { formatDuration } from "../kit/time.js";
 import { type PolicyPreview, policyInfo, policyPreview, policySaved, policyVersions } from "../wire/policyapi.js";
 import { callCoordinator } from "./admin.js";
@@ -26,7 +26,12 @@ export async function testPolicy(call: Call): Promise<Outcome> {
     });
   return {
     value: found,
-    text: tests === 0 ? "there are no tests in it" : tests === 1 ? "its test holds" : `all ${tests} tests hold`,
+    text:
+      tests === 0
+        ? `${file ?? "the policy that holds"} has no tests`
+        : tests === 1
+          ? "its test holds"
+          : `all ${tests} tests hold`,
   };
 }
 
@@ -64,8 +69,20 @@ export async function rollBackPolicy(call: Call): Promise<Outcome> {
   return { value: saved, text: `version ${saved.saved} holds, as ${to} did\n${changes(saved).join("\n")}` };
 }
 
-const tried = (call: Call, text: string | undefined): Promise<PolicyPreview> =>
-  callCoordinator(call, policyPreview, "POST", "/policy/preview", text === undefined ? {} : { text });
+/** What the coordinator makes of a text; undefined is the policy that holds. */
+async function tried(call: Call, text: string | undefined): Promise<PolicyPreview> {
+  try {
+    return await callCoordinator(call, policyPreview, "POST", "/policy/preview", text === undefined ? {} : { text });
+  } catch (error) {
+    const { code, message } = asFailure(error);
+    const [file] = call.args;
+    if (code !== "policy-invalid" || file === undefined) throw error;
+    throw new Failure(code, `${file} is no policy:\n${message.replace(/^/gm, "  ")}\n `.trimEnd(), {
+      cause: error,
+      advice: `correct it, then: exitnode policy test ${file}\nexitnode policy show    (what holds now, in the same form)`,
+    });
+  }
+}
 
 async function fileText({ args, parts }: Call): Promise<string> {
   const path = args[0] ?? "";

@@ -14,6 +14,7 @@ export function parseArgv(commands: readonly Command[], argv: readonly string[],
     .description("Your own exit node on Proxmox, and the self-hosted mesh around it")
     .version(version, "-V, --version", "show the version")
     .helpOption("-h, --help", "show this help")
+    .commandsGroup("And:")
     .helpCommand("help [command]", "Show the help of a command")
     .configureHelp({
       subcommandTerm: (command) => [command.name(), ...command.registeredArguments.map(asTyped)].join(" "),
@@ -37,11 +38,21 @@ export function parseArgv(commands: readonly Command[], argv: readonly string[],
       else leaf.option(option.flags, option.description);
     }
     if (command.passThrough) leaf.passThroughOptions().allowUnknownOption();
-    leaf.exitOverride(ended(`exitnode ${words.join(" ")}`)).action(() => {
+    leaf.exitOverride(ended(`exitnode ${words.join(" ")}`, leaf)).action(() => {
       const { json = false, ...options } = leaf.optsWithGlobals<Record<string, string | boolean>>();
       typed = { command, call: { args: leaf.args, options, json: json === true } };
     });
   }
+  for (const [path, group] of groups) {
+    const what = GROUPS[path];
+    const words = program
+      .createHelp()
+      .visibleCommands(group)
+      .map((one) => one.name());
+    if (what !== undefined) group.summary(`${what}: ${words.filter((word) => word !== "help").join(", ")}`);
+  }
+  for (const [title, words] of Object.entries(SECTIONS))
+    for (const word of words.split(" ")) groups.get(word)?.helpGroup(title);
   program.parse([...argv], { from: "user" });
   if (typed === undefined) throw new Failure("usage", "a command is missing", { advice: "exitnode --help" });
   return typed;
@@ -55,12 +66,16 @@ export function withHelp(failure: Failure, { usage }: Command): Failure {
 }
 
 /** What commander ends the command `typed` with, in our terms. */
-function ended(typed: string): (error: CommanderError) => never {
+function ended(typed: string, leaf?: Commander): (error: CommanderError) => never {
   return ({ code, exitCode, message }) => {
     if (exitCode === 0) throw new Shown();
     const advice = `${typed} --help`;
     // Without a command, commander has printed the help.
     if (code === "commander.help") throw new Failure("usage", `a command is missing after "${typed}"`, { advice });
+    // `create home` is a near thing: other commands take the name so.
+    const name = code === "commander.excessArguments" && leaf?.args.length === 1 ? leaf.args[0] : undefined;
+    if (name !== undefined && leaf?.options.some(({ long }) => long === "--name"))
+      throw new Failure("usage", `"${name}" needs --name before it`, { advice: `${typed} --name ${name}` });
     const said = message
       .replace(/^error: /, "")
       .replaceAll("\n", " ")
@@ -90,19 +105,30 @@ function groupFor(groups: Map<string, Commander>, words: readonly string[]): Com
   return group;
 }
 
+/** What a group is about; `--help` adds what there is in it. */
 const GROUPS: Record<string, string> = {
-  host: "Proxmox hosts: add, list, check, remove",
-  key: "Join keys: create, list, revoke",
-  device: "Devices of the network: list, revoke, remove",
-  lock: "Device lock: status, enable, sign, trust, distrust, shut-out, disable",
-  policy: "Who may reach what: show, preview, test, set, log, rollback",
-  route: "Routes through devices: list, approve, withdraw",
-  coordinator: "The control plane: up, status, forget",
-  webhook: "Who is told of changes: add, list, test, remove",
-  names: "Names in the network: show, set, add, remove",
-  appliance: "The container template: build, verify, upload",
-  config: "The configuration: schema",
-  lab: "The embedded Proxmox and Internet: up, down, status, exec, nat",
+  host: "Proxmox hosts",
+  key: "Join keys",
+  device: "Devices of the network",
+  lock: "Device lock",
+  user: "People of the network",
+  token: "Tokens for programs that use the API",
+  policy: "Who may reach what",
+  route: "Routes through devices",
+  coordinator: "The control plane",
+  webhook: "Who is told of changes",
+  names: "Names in the network",
+  appliance: "The container template",
+  config: "The configuration",
+  lab: "The embedded Proxmox and Internet",
+};
+
+/** How `--help` orders what there is; the rest comes last. */
+const SECTIONS: Record<string, string> = {
+  "Exit nodes:": "setup create plan destroy list logs upgrade repair adopt export host doctor appliance",
+  "This device:": "up down use status ping netcheck trace rotate agent",
+  "The network:": "key device user policy route names lock token audit webhook",
+  "Its servers:": "coordinator serve relay",
 };
 
 /** The lines a result or a failure becomes: exactly one JSON value under --json. */

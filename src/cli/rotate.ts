@@ -7,12 +7,17 @@ import type { Call, Outcome } from "./command.js";
 const ROTATED_WITHIN_MS: Millis = 15 * SECOND;
 const POLL_MS: Millis = 100;
 
-export async function rotate({ parts, signal }: Call): Promise<Outcome> {
+export async function rotate({ parts, signal, options }: Call): Promise<Outcome> {
   const before = await statusOfAgent(parts.paths);
   // Alone, it would cut itself off: only the coordinator can tell the peers.
   if (!before.coordinator.connected)
     throw new Failure("coordinator-unreachable", "the coordinator is not reached, and it has to tell the peers", {
       advice: "exitnode status",
+    });
+  const apps = before.peers.filter(({ app }) => app === true).map(({ name }) => name);
+  if (apps.length > 0 && options.yes !== true)
+    throw new Failure("apps-cut-off", `a new key would cut off ${apps.join(", ")}: WireGuard apps know the old one`, {
+      advice: "exitnode rotate --yes    (then, for each: exitnode device remove <device>, and add it again)",
     });
   await askRotate(parts.paths);
   const deadline = parts.clock.now() + ROTATED_WITHIN_MS;

@@ -39,11 +39,11 @@ export function describeDevice(own: AgentStatus): string {
     ...(own.mtu === undefined ? [] : [["tunnel", `packets of up to ${own.mtu} bytes`]]),
     ["addresses", own.addresses.join(", ") || "none yet"],
     ...(ownerCell(own) === "" ? [] : [["owner", ownerCell(own)]]),
-    ["coordinator", line],
+    ...labelled("coordinator", [line]),
     ...(own.homeRelay === undefined ? [] : [["relay", own.homeRelay]]),
     ...(own.nat === undefined ? [] : labelled("network", [own.nat.is, own.nat.means])),
     ...(own.waiting === undefined ? [] : labelled("waits", explainWaiting(own))),
-    ...labelled("exit node", [exit, ...(own.exit === undefined ? [] : describeExits(own.exit))]),
+    ...labelled("exit node", [exit, ...(own.exit === undefined ? [] : describeExits(own.exit)), ...describeLost(own)]),
     ...labelled("look-ups", describeLookups(own)),
     ...labelled("not sent", describeUnsent(own.unsent)),
     ...labelled("kept out", describeKept(own.lock)),
@@ -53,7 +53,7 @@ export function describeDevice(own: AgentStatus): string {
   const owned = own.peers.some((peer) => ownerCell(peer) !== "");
   const rows = own.peers.map((peer) => [
     peer.name,
-    peer.role,
+    peer.app === true ? "WireGuard app" : peer.role,
     ...(owned ? [ownerCell(peer)] : []),
     peer.addresses[0] ?? "",
     pathCell(peer),
@@ -67,6 +67,13 @@ export function describeDevice(own: AgentStatus): string {
   ]);
   const ways = own.peers.flatMap(explainPeer);
   return [head, table, ...(ways.length === 0 ? [] : [renderTable(ways)])].join("\n\n");
+}
+
+/** Of several exits each is spoken of already. */
+function describeLost({ exit, peers }: AgentStatus): string[] {
+  const silentMs = peers.find(({ name }) => name === exit?.name)?.silentMs;
+  if (silentMs === undefined || exit?.exits !== undefined) return [];
+  return [`last heard ${formatDuration(silentMs)} ago; until it answers, nothing leaves this machine`];
 }
 
 /** Why it has no peers, and what ends that. */
@@ -129,6 +136,7 @@ type Peer = AgentStatus["peers"][number];
 function pathCell(peer: Peer): string {
   if (peer.path === "direct")
     return peer.roundTripMs === undefined ? "direct" : `direct, ${formatRoundTrip(peer.roundTripMs)}`;
+  if (peer.app === true) return "idle";
   if (!peer.online) return "offline";
   if (peer.path === "relayed") return peer.relay === undefined ? "not reached" : `through ${peer.relay}`;
   return isIdle(peer) ? "idle" : "searching";
@@ -139,7 +147,9 @@ const isIdle = (peer: Peer): boolean => peer.path === "searching" && peer.sentBy
 
 /** What the table has no room for: where the path leads, and why it is relayed. */
 function explainPeer(peer: Peer): string[][] {
-  if (peer.path !== "direct" && (!peer.online || isIdle(peer))) return [];
+  const silence = peer.silentMs === undefined ? [] : [`no answer: last heard ${formatDuration(peer.silentMs)} ago`];
   const width = SCREEN_COLUMNS - 2 - peer.name.length;
-  return [describeWay(peer), ...explainWay(peer, width)].map((text, i) => [i === 0 ? peer.name : "", text]);
+  const isQuiet = peer.path !== "direct" && (!peer.online || isIdle(peer));
+  const lines = isQuiet ? silence : [describeWay(peer), ...silence, ...explainWay(peer, width)];
+  return lines.map((text, i) => [i === 0 ? peer.name : "", text]);
 }

@@ -39,6 +39,17 @@ export function fold(text: string, width: number, indent = ""): string[] {
   return [...lines, line];
 }
 
+/** A table whose last column goes on in further lines where the screen ends. */
+export function renderFolded(rows: readonly (readonly string[])[]): string {
+  const before = rows.map((row) => row.slice(0, -1));
+  const taken = renderTable(before).split("\n");
+  const room = SCREEN_COLUMNS - 2 - Math.max(0, ...taken.map((line) => line.length));
+  const folded = rows.flatMap((row, at) =>
+    fold(row.at(-1) ?? "", room).map((line, i) => [...(before[at] ?? []).map((cell) => (i === 0 ? cell : "")), line]),
+  );
+  return renderTable(folded);
+}
+
 /** The room that the first column of a screen of findings takes: "captive portal" and two blanks. */
 const LABEL_COLUMNS = 16;
 

@@ -1,7 +1,7 @@
 import { HOPS_MAX, type PlacedHop, parseTraceroute, placeHops } from "../agent/hops.js";
 import { seenFrom } from "../agent/whoami.js";
 import { tryEndpoint } from "../kit/endpoint.js";
-import { Failure } from "../kit/failure.js";
+import { asFailure, Failure } from "../kit/failure.js";
 import { familyOf, type Ip } from "../kit/ip.js";
 import { fetchText } from "../sys/fetchtext.js";
 import { readNetInfo } from "../sys/netinfo.js";
@@ -13,7 +13,7 @@ import { AGENT_USER } from "./agentfiles.js";
 import type { Call, Outcome, Parts } from "./command.js";
 import { describeLeakTest, type LeakTest, leakTest } from "./leaktest.js";
 import { describeWay, explainWay, peerNamed } from "./peerway.js";
-import { formatRoundTrip, renderTable, SCREEN_COLUMNS } from "./table.js";
+import { fold, formatRoundTrip, renderTable, SCREEN_COLUMNS } from "./table.js";
 import { whoamiUrls } from "./whoamiurls.js";
 
 /** Where the traffic goes: what a person would otherwise piece together from traceroute, whoami and guesswork. */
@@ -40,7 +40,9 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<{ trace:
   const urls = await whoamiUrls(parts);
   const target = args[0] ?? new URL(urls[0] ?? "http://example.com").hostname;
   const family = options.ipv4 === true ? 4 : options.ipv6 === true ? 6 : undefined;
-  const address = await lookUp(target, family);
+  const address = await lookUp(target, family).catch((error: unknown) => {
+    throw args[0] === undefined ? nowhere(error) : error;
+  });
   const agent = await tryAgentStatus(parts.paths);
   const peer = agent?.exit === undefined ? undefined : peerNamed(agent, agent.exit.name);
   const [now, before] = await Promise.all([
@@ -82,6 +84,16 @@ async function traceTo({ args, options, parts, signal }: Call): Promise<{ trace:
   return { trace, device: agent?.interface ?? "" };
 }
 
+/** Nobody typed that name: what fails is the way out. */
+function nowhere(error: unknown): unknown {
+  const { code, message } = asFailure(error);
+  if (code !== "name-unknown") return error;
+  return new Failure("no-way-out", `nothing in the Internet is reached from here: ${message}`, {
+    cause: error,
+    advice: "exitnode doctor    (looks for the reason)",
+  });
+}
+
 /** The way that WireGuard's own packets take: traced as the agent's user, whom the tunnel's routes leave alone. */
 async function underlay(
   parts: Parts,
@@ -103,6 +115,7 @@ async function route(
   const family = familyOf(address) === 6 ? "-6" : "-4";
   const command = ["traceroute", family, "-q", "1", "-w", "1", "-N", "6", "-m", String(HOPS_MAX), address];
   const ran = await parts.exec.run([...prefix, ...command], { signal, timeoutMs: 45_000 }).catch((cause: unknown) => {
+    if (signal.aborted) throw new Failure("interrupted", `the way to ${address} was not followed to its end`);
     throw new Failure("traceroute-missing", "cannot run traceroute", { cause, advice: "apt install traceroute" });
   });
   if (ran.exitCode !== 0 && !/^traceroute to/.test(ran.stdout))
@@ -147,7 +160,10 @@ function describeTrace(value: Trace, device: string): string {
       ? []
       : ["", "under the tunnel, what this network sees: WireGuard datagrams to one address", renderHops(value.under)];
   const through = value.exit === null ? "the way" : "in the tunnel and beyond";
-  const lookups = value.lookups === null ? [] : ["", ...describeLeakTest(value.lookups, device)];
+  const lookups =
+    value.lookups === null
+      ? []
+      : ["", ...describeLeakTest(value.lookups, device).flatMap((line) => fold(line, SCREEN_COLUMNS, "  "))];
   return [heading, ...why, "", renderTable(addresses), ...under, "", through, renderHops(value.hops), ...lookups].join(
     "\n",
   );

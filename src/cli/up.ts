@@ -69,7 +69,7 @@ async function bringUp(call: Call): Promise<Outcome> {
     });
   }
   if ((joinKey !== undefined || login) && known !== undefined) {
-    throw new Failure("already-joined", `this machine is a device already: ${known.name}`, {
+    throw new Failure("already-joined", `this machine is a device already: ${running?.name ?? known.name}`, {
       advice: "exitnode up                (start it)\nexitnode down --forget     (leave, then join again)",
     });
   }
@@ -105,6 +105,7 @@ async function bringUp(call: Call): Promise<Outcome> {
   if (status === undefined || refusal !== undefined) {
     await stopAgent(parts);
     if (joining !== undefined) await forgetJoin(parts);
+    if (refusal === "lock-differs") throw lockDiffers("this machine has not joined", status);
     if (refusal !== undefined)
       throw new Failure(refusal, `the coordinator refused this device: ${status?.coordinator.reason ?? refusal}`, {
         advice: "ask for a new join key, made where the coordinator is administered: exitnode key create",
@@ -127,6 +128,7 @@ async function bringUp(call: Call): Promise<Outcome> {
   }
   // What a known device says so far may be from the map it had: whether it has to sign in again, the coordinator knows.
   const fresh = known === undefined || status.coordinator.connected ? status : await reached(parts, signal);
+  if (fresh?.coordinator.refusal === "lock-differs") throw lockDiffers("this device is not connected", fresh);
   if (fresh?.waiting === "key-expired" && known !== undefined) return renew({ parts, signal }, known, user);
   return {
     value: fresh ?? status,
@@ -144,12 +146,14 @@ async function renew(call: Pick<Call, "parts" | "signal">, known: AgentConfig, u
   return { value: status, text: describeUp(status) };
 }
 
-function describeUp(status: AgentStatus): string {
+/** What `up` ends with: whether an exit is to be chosen, or still is. */
+export function describeUp(status: AgentStatus): string {
   if (status.waiting !== undefined) return `${status.name} is up, and waits ${explainWaiting(status).join("\n  ")}`;
   const exits = status.peers.filter(({ role }) => role === "exit-node").map(({ name }) => name);
-  const next = exits[0] === undefined ? "exitnode status" : `exitnode use ${exits[0]}`;
+  const next = exits[0] === undefined || status.exit !== undefined ? "exitnode status" : `exitnode use ${exits[0]}`;
+  const through = status.exit === undefined ? "" : `\nthrough ${status.exit.name}, as before`;
   const line = status.coordinator.connected ? "" : " from the map it has; the coordinator is not reached yet";
-  return `${status.name} is up${line}: ${status.addresses.join(", ")}\nnext: ${next}`;
+  return `${status.name} is up${line}: ${status.addresses.join(", ")}${through}\nnext: ${next}`;
 }
 
 /** Waits for a map, a refusal or the deadline; undefined when no agent ever answered. */
@@ -198,9 +202,19 @@ function startSupervisor(parts: Parts, logPath: string): void {
   }
 }
 
+/** The key and the coordinator name different trusted devices: one of them is wrong, and nobody knows which. */
+const lockDiffers = (what: string, status: AgentStatus | undefined): Failure =>
+  new Failure("lock-differs", `${what}: ${status?.coordinator.reason ?? "the lists of trusted devices differ"}`, {
+    advice: [
+      "exitnode lock status    (on a trusted device)",
+      "if it shows what the join key names, somebody else may have the coordinator: do not use it",
+      "otherwise make a new join key there: exitnode key create",
+    ].join("\n"),
+  });
+
 async function forgetJoin(parts: Parts): Promise<void> {
   await parts.files.remove(join(parts.paths.etc, DEVICE_FILES.config));
-  for (const name of [DEVICE_FILES.joinKey, DEVICE_FILES.map, DEVICE_FILES.choice])
+  for (const name of [DEVICE_FILES.joinKey, DEVICE_FILES.map, DEVICE_FILES.choice, DEVICE_FILES.lock])
     await parts.files.remove(join(parts.paths.var, name));
 }
 

@@ -18,7 +18,12 @@ export const userCommands: readonly Command[] = [
   {
     usage: "user invite <login>",
     summary: "Print a one-time link with which a person makes a passkey, adding them first where they are not known",
-    options: [{ flags: "--role <ROLE>", description: "of somebody who is added: member (the default) to owner" }],
+    options: [
+      {
+        flags: "--role <ROLE>",
+        description: "what they are to be: member (of somebody new the default), auditor, admin or owner",
+      },
+    ],
     run: async (call) => (await import("./useractions.js")).inviteUser(call),
   },
   {

@@ -39,19 +39,23 @@ export async function addUser(call: Call): Promise<Outcome> {
 
 export async function inviteUser(call: Call): Promise<Outcome> {
   const login = loginOf(call);
+  const role = call.options.role === undefined ? undefined : roleFrom(call.options.role);
   const invite = () => callCoordinator(call, invitation, "POST", `/users/${encodeURIComponent(login)}/invite`);
   const made = await invite().catch(async (error: unknown) => {
     if (asFailure(error).code !== "user-unknown") throw error;
     await add(call);
     return invite();
   });
+  // Last: an invitation that is refused changes nothing. Who was added just now is that already.
+  if (role !== undefined) await change(call, { role });
   const lifetime = formatDuration(made.expiresAtMs - call.parts.clock.wall());
-  const text = `${made.url}\n\nlets ${made.login} make a passkey, once, within ${lifetime}; send it to nobody else`;
-  return { value: made, text };
+  const is = role === undefined ? "" : `\n${made.login} is ${named(role)}`;
+  const text = `${made.url}\n\nlets ${made.login} make a passkey, once, within ${lifetime}; send it to nobody else${is}`;
+  return { value: { ...made, ...(role === undefined ? {} : { role }) }, text };
 }
 
 export async function giveRole(call: Call): Promise<Outcome> {
-  const role = parseWith(userRequest.shape.role.unwrap(), call.args[1], "the role", "usage");
+  const role = roleFrom(call.args[1]);
   const user = await change(call, { role });
   return {
     value: user,
@@ -93,6 +97,8 @@ function add(call: Call): Promise<UserInfo> {
 const change = (call: Call, wanted: UserChange): Promise<UserInfo> =>
   callCoordinator(call, userInfo, "PATCH", `/users/${encodeURIComponent(loginOf(call))}`, wanted);
 
+const roleFrom = (given: unknown): UserInfo["role"] =>
+  parseWith(userRequest.shape.role.unwrap(), given, "the role", "usage");
 const loginOf = (call: Call): string => (call.args[0] ?? "").toLowerCase();
 const named = (role: UserInfo["role"]): string => `${/^[ao]/.test(role) ? "an" : "a"} ${role}`;
 const signsInBy = ({ issuer }: UserInfo): string => (issuer === undefined ? "passkey" : new URL(issuer).hostname);

@@ -26,7 +26,7 @@ for (const { line, offers } of [
   { line: "create --allow-lan 10.0.0.0/8 --allow-l", offers: ["--allow-lan"] },
   { line: "destroy ", offers: ["home", "cabin"] },
   { line: "destroy --yes ho", offers: ["home"] },
-  { line: "use ", offers: ["phone", "home", "cabin", "none"] },
+  { line: "use ", offers: ["phone", "home", "cabin", "nearest", "none"] },
   { line: "export home --format ", offers: ["terraform", "ansible", "pct"] },
   { line: "completion z", offers: ["zsh"] },
   { line: "lab exec laptop -- ip --", offers: [] },

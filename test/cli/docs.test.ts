@@ -67,7 +67,8 @@ test("the pveum lines of docs/permissions.md are those that a bootstrap runs, in
     createPool: refuse,
     setAcl: refuse,
   };
-  const wish = { nodes: ["pve1"], storages: ["local", "local-lvm"], bridges: [{ name: "vmbr0" }], pool: "exitnode" };
+  const places = { nodes: ["pve1"], storages: ["local", "local-lvm"], bridges: [{ name: "vmbr0" }] };
+  const wish = { ...places, pool: "exitnode", token: "cli-laptop" };
   const steps = await planAccess(untouched, wish);
   const told = blocks(permissions).find((block) => block.includes("pveum role add")) ?? "";
   assert.deepEqual(told.trim().split("\n"), steps.flatMap(accessLines));

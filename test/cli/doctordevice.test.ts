@@ -257,7 +257,7 @@ const rows: readonly Row[] = [
     title: "a coordinator where nobody listens",
     status: offline,
     is: "warns",
-    says: /does not reach its coordinator: no answer; its map is 1 min 0 s old.*https:\/\/127\.0\.0\.1:1.*exitnode list/s,
+    says: /does not reach its coordinator: no answer; its map is 1 min old.*https:\/\/127\.0\.0\.1:1.*exitnode list/s,
     first: true,
   },
   {

@@ -21,7 +21,7 @@ test("why another exit is used, when the first is again, and how each does are t
     returns: { to: "home", inMs: 42 * SECOND, holdMs: MINUTE },
   });
   assert.deepEqual(lines, [
-    "since 3 min 0 s: home stopped answering",
+    "since 3 min: home stopped answering",
     "back to home in 42.0 s, if it goes on answering",
     "home answers in 24.2 ms, cabin answers in 31.0 ms",
   ]);
@@ -40,7 +40,7 @@ test("with no exit that answers it is said that nothing leaves", () => {
   });
   assert.deepEqual(lines, [
     "since 5.0 s: home answers, but the Internet behind it does not",
-    "back to home once it has answered for 2 min 0 s",
+    "back to home once it has answered for 2 min",
     "none of them answers: until one does, nothing leaves this machine",
     "home does not answer, cabin does not answer",
   ]);

@@ -93,12 +93,30 @@ test("on a terminal, everything that was not given is asked for", async () => {
   const answers = [host.url, TOKEN];
   const prompt: Partial<Prompt> = {
     text: async () => answers.shift() ?? assert.fail("one question too many"),
-    choose: async (_question, choices) => choices[0]?.value ?? assert.fail("no choice"),
+    choose: async (_question, choices) => choices[1]?.value ?? assert.fail("no choice"),
     confirm: async () => true,
     secret: async () => SECRET,
   };
   const outcome = await addHost(home.call(["pve1"]), world(prompt));
   assert.match(outcome.text, /^added pve1: Proxmox VE 9\.2\.11 .*\nnext: exitnode host check pve1$/);
+});
+
+test("on a terminal, a mistyped secret alone is asked for again, three times in all", async () => {
+  const { home, host } = await start();
+  for (const { typed, code } of [
+    { typed: ["wrong", SECRET], code: undefined },
+    { typed: ["wrong", "wrong", "wrong"], code: "login-refused" },
+  ]) {
+    const answers = [...typed];
+    const secret = async (): Promise<string> => answers.shift() ?? assert.fail("one question too many");
+    const added = addHost(
+      home.call(["pve1"], { url: host.url, token: TOKEN, fingerprint: host.fingerprint }),
+      world({ secret }),
+    );
+    if (code === undefined) await added;
+    else await assert.rejects(added, { code });
+    assert.deepEqual(answers, []);
+  }
 });
 
 test("a wrong secret keeps nothing and is not quoted", async () => {
@@ -157,7 +175,7 @@ test("a host that is not in the config is answered with those that are", async (
   await assert.rejects(openHost(home.call([]).parts, "pve9"), (error: unknown) => {
     assert.ok(error instanceof Failure && error.code === "host-unknown");
     assert.equal(error.message, 'there is no host "pve9": expected one of pve1');
-    return error.advice === "exitnode host add pve9 --url https://192.168.1.10:8006";
+    return error.advice === "exitnode host list";
   });
 });
 
@@ -165,7 +183,10 @@ test("a host's own variable goes before the file, and the general one after it",
   const { home, host } = await start();
   await add(home, host, { secretStdin: true });
   const wrong = await openHost(home.call([], {}, { EXITNODE_SECRET_PVE1: "wrong" }).parts, "pve1");
-  await assert.rejects(wrong.pve.version(), { code: "login-refused" });
+  await assert.rejects(wrong.pve.version(), (error: unknown) => {
+    assert.ok(error instanceof Failure && error.code === "login-refused");
+    return error.advice?.startsWith(`exitnode host add pve1 --url ${wrong.entry.url} --token '`) === true;
+  });
   const right = await openHost(home.call([], {}, { EXITNODE_SECRET: "wrong" }).parts, "pve1");
   assert.equal((await right.pve.version()).release, "9.2");
   right.pve.close();
@@ -173,6 +194,12 @@ test("a host's own variable goes before the file, and the general one after it",
 
 const severities = (value: unknown) =>
   Object.fromEntries((value as { findings: Finding[] }).findings.map(({ name, severity }) => [name, severity]));
+
+test("the only host is the one that is checked when none is named", async () => {
+  const { home, host } = await start();
+  await add(home, host, { secretStdin: true });
+  assert.equal(((await hostCheck(home.call([]))).value as { host: string }).host, "pve1");
+});
 
 test("a host with everything passes every check, in the storage and on the bridge that create would take", async () => {
   const { home, host } = await start();

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { addHost, type HostAddWorld } from "../../src/cli/hostadd.js";
+import { tokenNameOf } from "../../src/cli/hostbootstrap.js";
 import { hostCheck } from "../../src/cli/hostcheck.js";
-import { openHost } from "../../src/cli/hosts.js";
+import { hostOf, openHost } from "../../src/cli/hosts.js";
 import { Failure } from "../../src/kit/failure.js";
 import { hashPassword } from "../../src/lab/pve/accounts.js";
 import { readCertificate } from "../../src/lab/pve/certificate.js";
@@ -21,6 +22,7 @@ import { type Home, makeHome } from "./hostworld.js";
 
 /** `host add --bootstrap` and `host check` against the lab's Proxmox API in this process; no container is made. */
 const folder = mkdtempSync(join(tmpdir(), "exn-bootstrap-"));
+const TOKEN = tokenNameOf(hostname());
 const PASSWORD = "correct horse battery";
 let pve: Pve;
 let at: { readonly url: string; readonly fingerprint: string };
@@ -92,13 +94,25 @@ test("--dry-run prints the pveum lines for pool, roles, user, token and rules, a
     /^ {2}pveum pool add exitnode$/m,
     /^ {2}pveum role add ExitnodeGuests --privs "Pool\.Audit VM\.Allocate /m,
     /^ {2}pveum user add exitnode@pve --comment /m,
-    /^ {2}pveum user token add exitnode@pve cli --privsep 1$/m,
+    new RegExp(`^ {2}pveum user token add exitnode@pve ${TOKEN} --privsep 1$`, "m"),
     /^ {2}pveum acl modify \/pool\/exitnode --roles ExitnodeGuests --users 'exitnode@pve'$/m,
-    /^ {2}pveum acl modify \/storage\/local --roles ExitnodeStorage --tokens 'exitnode@pve!cli'$/m,
+    new RegExp(`^ {2}pveum acl modify /storage/local --roles ExitnodeStorage --tokens 'exitnode@pve!${TOKEN}'$`, "m"),
   ])
     assert.match(outcome.text, line);
   assert.equal(accounts(), before);
   assert.equal(filesBelow(mine.folder).size, 0);
+});
+
+test("a token is called after its machine, in the letters Proxmox takes, and no longer than 48", () => {
+  for (const [machine, name] of [
+    ["annas-laptop", "cli-annas-laptop"],
+    ["pi_2.fritz.box", "cli-pi_2.fritz.box"],
+    ["Ünï's Mac.", "cli--n-s-Mac"],
+    ["", "cli"],
+    ["-".repeat(99), "cli"],
+    ["x".repeat(99), `cli-${"x".repeat(44)}`],
+  ] as const)
+    assert.equal(tokenNameOf(machine), name);
 });
 
 test("without --yes and without a terminal nothing is done; a person who says no is obeyed", async () => {
@@ -115,7 +129,7 @@ test("a bootstrap keeps the token it made; root's password is in no file and no 
   const mine = home();
   const outcome = await bootstrap(mine, { yes: true });
   const opened = await openHost(mine.call([]).parts, "pve1");
-  assert.equal(opened.entry.login, "exitnode@pve!cli");
+  assert.equal(opened.entry.login, `exitnode@pve!${TOKEN}`);
   assert.equal(opened.entry.defaults.pool, "exitnode");
   assert.deepEqual(await opened.pve.pools(), ["exitnode"]);
   assert.ok((await opened.pve.permissions(["/pool/exitnode"])).get("/pool/exitnode")?.has("VM.Allocate"));
@@ -132,6 +146,24 @@ test("a bootstrap keeps the token it made; root's password is in no file and no 
   assert.ok(!words.includes(PASSWORD) && !words.includes(secret));
 });
 
+test("on a terminal, the first way offered takes root's password once and keeps a token", async () => {
+  const mine = home();
+  const prompt: Partial<Prompt> = {
+    choose: async (_question, choices) => choices[0]?.value ?? assert.fail("no choice"),
+    confirm: async () => true,
+    secret: async () => PASSWORD,
+  };
+  await addHost(mine.call(["pve1"], at), world(prompt));
+  const { parts } = mine.call([]);
+  assert.equal((await hostOf(parts, "pve1")).login, `exitnode@pve!${TOKEN}`);
+  for (const [name, text] of filesBelow(mine.folder)) assert.ok(!text.includes(PASSWORD), `${name} holds the password`);
+});
+
+test("a wrong address is told before the login is asked for", async () => {
+  const call = home().call(["pve1"], { url: "https://127.0.0.1:1" });
+  await assert.rejects(addHost(call, world({})), { code: "unreachable" });
+});
+
 test("again, everything stays but the token, which is made anew, and the one before it is no longer let in", async () => {
   const mine = home();
   await bootstrap(mine, { yes: true });
@@ -140,7 +172,7 @@ test("again, everything stays but the token, which is made anew, and the one bef
   const again = mine.call(["pve1"], { bootstrap: true, yes: true, passwordStdin: true });
   mine.said.length = 0;
   assert.match((await addHost(again, world())).text, /^replaced pve1/);
-  assert.equal(mine.said[0], "to do: replace the API token exitnode@pve!cli");
+  assert.equal(mine.said[0], `to do: replace the API token exitnode@pve!${TOKEN}`);
   await assert.rejects(first.pve.nodes(), { code: "login-refused" });
   first.pve.close();
 });

@@ -12,7 +12,7 @@ import { systemRandom } from "../../src/sys/random.js";
 import { openSqlite } from "../../src/sys/sqlite.js";
 import { dialWebSocket } from "../../src/sys/websocket.js";
 import { agentConfig } from "../../src/wire/agentconfig.js";
-import { encodeJoinKey } from "../../src/wire/joinkey.js";
+import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
 import { fingerprintOf, type MapLock, readRecord } from "../../src/wire/lock.js";
 import { ModelBackend, ModelMachine } from "../agent/modelmachine.js";
 import { type Administrator, administratorOf } from "../coordinator/administrator.js";
@@ -46,17 +46,19 @@ class Machine {
     this.folder = join(bench.folder, "machines", name);
   }
 
-  static async join(name: string): Promise<Machine> {
+  /** `joinKey`: one of its administrator's; left out, one without a list of trusted devices. */
+  static async join(name: string, joinKey?: string): Promise<Machine> {
     const machine = new Machine(name);
     machines.push(machine);
     const urls = [`https://127.0.0.1:${bench.coordinator.port}`];
     const { publicKey } = bench.coordinator;
-    const { secret } = await bench.key({ role: "device" });
-    await localFiles.write(
-      join(machine.folder, "join.key"),
-      encodeJoinKey({ urls, coordinatorKey: publicKey, secret }),
-    );
-    await machine.#start(agentConfig.parse({ name, role: "device", coordinator: { urls, publicKey } }));
+    const brought = joinKey === undefined ? await bench.key({ role: "device" }) : decodeJoinKey(joinKey);
+    const key = { ...brought, urls, coordinatorKey: publicKey };
+    await localFiles.write(join(machine.folder, "join.key"), encodeJoinKey(key));
+    const config = { name, role: "device", coordinator: { urls, publicKey } };
+    // JSON is YAML.
+    await localFiles.write(join(machine.folder, "agent.yaml"), JSON.stringify(config));
+    await machine.#start(agentConfig.parse(config));
     return machine;
   }
 
@@ -94,7 +96,14 @@ class Machine {
     );
     this.#close = await serveLines(join(folder, "agent.sock"), 0o600, (value) => agent.answer(value));
     this.#ended = agent.run(this.#stop.signal);
-    this.#exitnode = await administratorOf(bench, { EXITNODE_RUN: folder, EXITNODE_VAR: folder });
+    this.#exitnode = await administratorOf(bench, { EXITNODE_ETC: folder, EXITNODE_RUN: folder, EXITNODE_VAR: folder });
+  }
+
+  /** A join key, made here as people make one; and what is said of it. */
+  async key(): Promise<{ readonly joinKey: string; readonly words: string }> {
+    const { stdout } = (await this.#exitnode?.run("key", "create")) ?? assert.fail();
+    const [joinKey = "", ...words] = stdout.split("\n");
+    return { joinKey, words: words.join("\n") };
   }
 
   /** What it prints; a command that fails says why in the assertion. */
@@ -214,6 +223,28 @@ test("a lock from its first device to its end, with the words people see on the 
   const said = await home.run("status");
   assert.ok(!JSON.stringify(said).includes(enabled.secret.replaceAll("-", "")));
 });
+
+test(
+  "a join key made on a device of the lock carries its list, and one made elsewhere says that it does not",
+  LIMIT,
+  async () => {
+    const phone = machines.find(({ name }) => name === "phone") ?? assert.fail("the first test has made it");
+    const { joinKey, words } = await phone.key();
+    assert.equal(readRecord(decodeJoinKey(joinKey).record ?? "")?.version, 7);
+    assert.match(words, /with the list of trusted devices \(version 7\)/);
+    const den = await Machine.join("den", joinKey);
+    await phone.run("sign", "den", "--fingerprint", await den.fingerprint());
+    await den.reaches(...machines.filter(({ name }) => ["phone", "laptop", "home", "cabin"].includes(name)));
+    assert.equal((await den.run("status")).believed, undefined);
+
+    const study = await administratorOf(bench);
+    const made = await study.run("key", "create");
+    assert.match(made.stdout, /without the list of trusted devices[\s\S]*exitnode lock status/);
+    const attic = await Machine.join("attic", made.stdout.split("\n")[0]);
+    assert.equal((await attic.run("status")).believed, true);
+    assert.match(await attic.shown("status"), /not verified: .*\n? *.*compare/);
+  },
+);
 
 test("a machine whose lock file is lost or damaged is told what to do", LIMIT, async () => {
   const machine = machines[0] ?? assert.fail("the first test has made some");

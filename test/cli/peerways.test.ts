@@ -135,6 +135,15 @@ test("a peer that nothing was sent to is idle; once something was, status tells 
   assert.match(told({ relay: "vps", sentBytes: 148 }), /^home {2}looking for a direct way, through vps meanwhile$/m);
 });
 
+test("of a peer that leaves unanswered what it is sent, status tells when it was last heard, offline or not", () => {
+  const silent = { sentBytes: 148, silentMs: 42_000 };
+  assert.match(told(silent), /^home {2}looking for a way\n {6}no answer: last heard 42\.0 s ago$/m);
+  assert.match(told({ ...silent, online: false }), /^home {2}no answer: last heard 42\.0 s ago$/m);
+  const exit = { name: "home", ipv4: true, ipv6: false, state: "waiting" as const };
+  const lost = describeDevice({ ...own, exit, peers: [{ ...peer, ...silent }] });
+  assert.match(unfolded(lost), /^exit node +home \(waiting; IPv4 only\) last heard 42\.0 s ago; until it answers/m);
+});
+
 test("a direct path is shown also of a peer that the coordinator has not heard of lately", () => {
   assert.match(told({ ...direct, online: false }), /direct, 12\.3 ms/);
 });
@@ -196,6 +205,13 @@ test("netcheck tells every finding, and a thing not known is not told as absent"
   const dark = describeNetcheck({ ...unknown, relays: [] });
   for (const found of [/^UDP +unknown/m, /^IPv4 +unknown$/m, /^captive portal +unknown/m, /^no relay is known/m])
     assert.match(dark, found);
+  assert.match(describeNetcheck(unknown), /^UDP +unknown: no relay answers, over TCP neither$/m);
   assert.match(describeNetcheck({ ...unknown, udp: false }), /^UDP +is blocked/m);
   assert.match(describeNetcheck({ ...open, captivePortal: true }), /log in with a browser/);
+  const forward = (leads: "untried" | "here" | "elsewhere") =>
+    describeNetcheck({ ...open, forward: { endpoint: "203.0.113.7:51820", leads } });
+  assert.match(forward("here"), /^forward +203\.0\.113\.7:51820 leads here; a relay proved it$/m);
+  assert.match(forward("elsewhere"), /^forward +203\.0\.113\.7:51820 does not lead here\n +the router forwards/m);
+  assert.match(forward("untried"), /^forward +203\.0\.113\.7:51820, not proven/m);
+  for (const line of forward("elsewhere").split("\n")) assert.ok(line.length <= 80, line);
 });

@@ -105,6 +105,13 @@ function configure(config = CONFIG, credentials = CREDENTIALS): void {
   writeFileSync(join(folder, "config/credentials.yaml"), credentials, { mode: 0o600 });
 }
 
+test("a reader that has had enough ends nothing with a stack trace", async () => {
+  const child = spawn(process.execPath, [main, "man"], { stdio: ["ignore", "pipe", "pipe"], timeout: LIMIT_MS });
+  child.stdout.destroy();
+  const code = new Promise<number | null>((resolve) => child.on("close", resolve));
+  assert.deepEqual([await text(child.stderr), await code], ["", 0]);
+});
+
 test("--help exits 0 and lists every command that is not hidden, and no other", async () => {
   const { code, stdout, stderr } = await run("--help");
   assert.equal(code, 0);
@@ -112,6 +119,17 @@ test("--help exits 0 and lists every command that is not hidden, and no other", 
   const listed = [...stdout.matchAll(/^ {2}([a-z]+)\b/gm)].map(([, word]) => word);
   const words = commands.filter(({ hidden }) => hidden !== true).map(({ usage }) => usage.split(" ")[0]);
   assert.deepEqual(new Set(listed), new Set([...words, "help"]));
+});
+
+test("--help names every subcommand that is not hidden beside its group", async () => {
+  const { stdout } = await run("--help");
+  const help = stdout.replaceAll(/\n {6,}/g, " ");
+  for (const { usage, hidden } of commands) {
+    const [group = "", word] = usage.split(" ").filter((one) => !/^[<[]/.test(one));
+    const line = help.match(new RegExp(`^  ${group} .*: (.*)$`, "m"))?.[1];
+    if (word === undefined || line === undefined || /^(?:relay|audit)$/.test(group)) continue;
+    assert.equal(line.split(", ").includes(word), hidden !== true, usage);
+  }
 });
 
 for (const line of ["dance", "host list --dance", "host add", "host", ""])
@@ -192,7 +210,7 @@ for (const line of ["host check", "host remove"])
     const { code, message, advice } = failureOf(await run(`${line} pve9 --json`));
     assert.equal(code, "host-unknown");
     assert.match(message, /"pve9": expected one of pve1, pve2$/);
-    assert.match(advice ?? "", /^exitnode host add pve9 /);
+    assert.equal(advice, "exitnode host list");
   });
 
 test("create on an unknown host names the known ones", async () => {
@@ -200,6 +218,37 @@ test("create on an unknown host names the known ones", async () => {
   const { code, message } = failureOf(await run("create --host pve9 --json"));
   assert.equal(code, "host-unknown");
   assert.match(message, /pve1, pve2/);
+});
+
+for (const { hosts, config, code, says } of [
+  { hosts: "no host", config: "", code: "usage", says: /^expected --url: / },
+  {
+    hosts: "one host",
+    config: CONFIG.replace(/ {2}pve2:(?:\n {4}.*)+\n/, ""),
+    code: "unreachable",
+    says: /127\.0\.0\.1:1/,
+  },
+  { hosts: "two hosts", config: CONFIG, code: "usage", says: /^expected --host with one of pve1, pve2$/ },
+])
+  test(`setup without --host and --url, with ${hosts} in the config, ends with ${code}`, async () => {
+    configure(config);
+    const told = failureOf(await run("setup --json"), code === "usage" ? 2 : 1);
+    assert.equal(told.code, code);
+    assert.match(told.message, says);
+  });
+
+test("a file that is no backup is refused before the coordinator is looked for", async () => {
+  configure();
+  const told = failureOf(await run(`coordinator restore ${folder}/config/config.yaml --yes --json`));
+  assert.equal(told.code, "backup-invalid");
+});
+
+test("a backup without a coordinator here says which hosts could not be asked for one, and writes nothing", async () => {
+  configure();
+  const told = failureOf(await run(`coordinator backup ${folder}/network.db --json`));
+  assert.equal(told.code, "coordinator-elsewhere");
+  assert.match(told.message, /pve1 was not asked: .*pve2 was not asked: /);
+  assert.ok(!existsSync(join(folder, "network.db")));
 });
 
 test("credentials are written readable by their owner alone, whatever they were before", async () => {

@@ -8,9 +8,10 @@ const typed = (line: string) => parseArgv(commands, line.split(" "), "0.0.0");
 
 for (const { line, advice } of [
   { line: "dance", advice: "exitnode --help" },
-  { line: "use", advice: "exitnode use --help" },
+  { line: "ping", advice: "exitnode ping --help" },
   { line: "create --memroy 512", advice: "exitnode create --help" },
   { line: "host dance", advice: "exitnode host --help" },
+  { line: "create home", advice: "exitnode create --name home" },
   { line: "key revoke", advice: "exitnode key revoke --help" },
 ])
   test(`wrong usage in "${line}" points to ${advice}`, () => {

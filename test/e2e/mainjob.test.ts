@@ -305,7 +305,7 @@ describe("drift", () => {
     await world.json("create", "--host", "lab", "--name", "home");
     assert.equal((await world.run(["plan", "--host", "lab", "--name", "home"])).code, 0);
     assert.equal(await insideLine("cat", "/proc/sys/net/ipv4/ip_forward"), "1");
-    await eventually("browsing again", browses, 10_000);
+    await eventually("browsing again", browses, 20_000);
   });
 });
 
