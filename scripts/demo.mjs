@@ -62,11 +62,9 @@ async function pathToExit() {
 }
 
 try {
-  step("the appliance: a Debian 13 container template");
-  await value(["appliance", "build"]);
   step("the lab: an Internet, a home with a Proxmox host, a café with a laptop, a rented server");
   say("  both routers are ordinary ones: they translate addresses, and forward no port to anything inside");
-  await value(["lab", "up", "--vps", "yes", "--forward", "no"]);
+  await value(["lab", "up", "--for", "demo", "--vps", "yes", "--forward", "no"]);
 
   step("before: the laptop in the café");
   const up = await laptopValue(["status"], { show: false }).catch(() => undefined);
@@ -131,7 +129,7 @@ Take it down:
   if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
 } catch (error) {
   say(`\ndemo: ${error.message}`);
-  if (error.advice) say(`  → ${error.advice}`);
+  if (error.advice) say(`  → ${error.advice.replace(/^exitnode /, shown(""))}`);
   if (error.command) say(`  (in: exitnode ${error.command})`);
   process.exitCode = 1;
 }

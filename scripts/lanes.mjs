@@ -1,70 +1,94 @@
-// Runs the built tests: what needs the machine's one lab beside what does not, each one file at a time; then, with the
-// machine to itself, what measures one thing against another. Prints TAP, lane after lane, and one summary of all.
+// Runs the built tests in three lanes beside each other, each one file at a time; then, with the machine to itself, what
+// measures one thing against another. Prints TAP, lane after lane with its longest files, and one summary of all.
 import { spawn } from "node:child_process";
-import { createReadStream, createWriteStream, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import {
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
+import { getPriority, setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { finished } from "node:stream/promises";
 
 const built = process.argv[2] ?? "build";
 const FILE_MAX_MS = 15 * 60_000;
+const NICENESS = 5;
 const COUNTS = ["tests", "suites", "pass", "fail", "cancelled", "skipped", "todo"];
 
-const ofTheLab = (file) => /^test\/(lab|e2e)\//.test(file);
+/** What uses the same names or the same place on this machine is in one lane. */
+const LANES = {
+  /** The machine's one lab. */
+  lab: /^test\/(e2e\/|lab\/(?!pve))/,
+  /** Namespaces and containers of their own; most of the time they wait. */
+  network: /^test\/(agent|engine|lab|nat|netconf|relay|sys|wireguard)\//,
+  /** Everything else; most of the time it reckons, and lets the others go first: they have packets to be in time for. */
+  programs: /^/,
+};
 /** Ratios of rates, and a virtual machine without hardware under it. */
-const needsQuiet = (file) => /^test\/(vm\/|engine\/flood)/.test(file);
+const QUIET = /^test\/(vm\/|engine\/flood)/;
 
 const files = readdirSync(join(built, "test"), { recursive: true })
   .map((name) => `test/${name}`)
   .filter((name) => name.endsWith(".test.js"))
   .sort();
-const quiet = files.filter(needsQuiet);
-const rest = files.filter((file) => !needsQuiet(file));
+const laneOf = (file) => (QUIET.test(file) ? "quiet" : Object.keys(LANES).find((lane) => LANES[lane].test(file)));
 
 const folder = mkdtempSync(join(tmpdir(), "exitnode-lanes-"));
 const startedAt = performance.now();
+const children = [];
 const counts = new Map(COUNTS.map((name) => [name, 0]));
 
-function start(name, lane) {
+function start(name) {
   const path = join(folder, name);
-  const options = ["--enable-source-maps", "--test", "--test-concurrency=1", "--test-reporter=tap"];
+  const lane = files.filter((file) => laneOf(file) === name);
+  const options = ["--enable-source-maps", "--test", "--test-concurrency=1"];
+  options.push("--test-reporter=tap", "--test-reporter-destination=stdout");
+  options.push("--test-reporter=./scripts/longest.mjs", `--test-reporter-destination=${path}.longest`);
   // A failed test may leave something open that keeps its file's process from ending.
   options.push(`--test-timeout=${FILE_MAX_MS}`);
   const child = spawn(process.execPath, [...options, ...lane.map((file) => join(built, file))], {
     stdio: ["ignore", "pipe", "inherit"],
   });
+  children.push(child);
+  if (name === "programs") setPriority(child.pid, Math.min(getPriority() + NICENESS, 19));
   const log = createWriteStream(path);
   child.stdout.pipe(log);
   const ended = new Promise((resolve) => child.once("close", resolve));
-  return { path, child, ended: Promise.all([ended, finished(log)]).then(([code]) => code === 0) };
+  return { name, path, ended: Promise.all([ended, finished(log)]).then(([code]) => code === 0) };
 }
 
-async function show({ path, ended }) {
+async function show({ name: lane, path, ended }) {
   const passed = await ended;
   for await (const line of createInterface({ input: createReadStream(path) })) {
     const [, name, count] = /^# (\w+) (\d+)$/.exec(line) ?? [];
     if (counts.has(name)) counts.set(name, counts.get(name) + Number(count));
-    else if (!line.startsWith("# duration_ms")) console.log(line);
+    else if (line.startsWith("# duration_ms"))
+      console.log(`# the lane ${lane}: ${(line.split(" ")[2] / 1_000).toFixed(1)} s, its longest files:`);
+    else console.log(line);
   }
+  if (existsSync(`${path}.longest`)) console.log(readFileSync(`${path}.longest`, "utf8").trimEnd());
   return passed;
 }
 
-const lanes = [
-  start("lab", rest.filter(ofTheLab)),
-  start(
-    "rest",
-    rest.filter((file) => !ofTheLab(file)),
-  ),
-];
-for (const signal of ["SIGINT", "SIGTERM"])
-  process.on(signal, () => {
-    for (const { child } of lanes) child.kill(signal);
-  });
+let stopped = false;
+function stop(signal) {
+  stopped = true;
+  for (const child of children) child.kill(signal);
+}
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, stop);
+// Also when this process fails, as on a full disk.
+process.on("exit", () => stop("SIGTERM"));
+
+const lanes = Object.keys(LANES).map(start);
 let passed = true;
 try {
   for (const lane of lanes) passed = (await show(lane)) && passed;
-  passed = (await show(start("quiet", quiet))) && passed;
+  passed = !stopped && (await show(start("quiet"))) && passed;
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

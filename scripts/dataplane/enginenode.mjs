@@ -6,10 +6,10 @@ import { pathToFileURL } from "node:url";
 
 const [build, worker] = process.argv.slice(2);
 const load = (path) => import(pathToFileURL(join(build, path)).href);
-const [{ openEngine }, { settleHeap }] = await Promise.all([load("src/engine/engine.js"), load("src/sys/heap.js")]);
+const [{ Engine }, { settleHeap }] = await Promise.all([load("src/engine/engine.js"), load("src/sys/heap.js")]);
 
 const lines = createInterface({ input: process.stdin });
-const engine = openEngine({
+const engine = new Engine({
   workerUrl: pathToFileURL(worker),
   onFailed: (failure) => {
     process.stderr.write(`${failure.message}\n`);
