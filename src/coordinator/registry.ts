@@ -232,8 +232,10 @@ export class Registry {
         // Of an app nobody else can tell.
         for (const { id: appId, atMs } of report.apps ?? []) {
           const app = this.#next.get(appId);
-          const lastSeenAtMs = Math.min(atMs, now);
-          if (app?.app?.exitId !== id || lastSeenAtMs <= (app.lastSeenAtMs ?? app.createdAtMs)) continue;
+          if (app?.app?.exitId !== id) continue;
+          // The exit node's clock may be behind, and a kernel says the second in which it began.
+          const lastSeenAtMs = Math.max(app.createdAtMs, Math.min(atMs, now));
+          if (lastSeenAtMs <= (app.lastSeenAtMs ?? -Infinity)) continue;
           await view.devices.seen(appId, lastSeenAtMs);
           hold({ ...app, lastSeenAtMs });
         }

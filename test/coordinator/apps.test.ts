@@ -105,6 +105,10 @@ overBothStores(({ open }) => {
     cabin.client.report({ ...told, endpoints: ["203.0.113.80:51820"] });
     await laptop.until(({ map }) => map?.peers.some((peer) => peer.endpoints[0] === "203.0.113.80:51820") === true);
     assert.equal((await infoOf("phone")).lastSeenAtMs, undefined, "it is not cabin's to say");
+    const { createdAtMs } = await infoOf("phone");
+    const early = [{ id: phone.id, atMs: createdAtMs - 5_000 }];
+    await says(home, { ...OPEN, apps: early, endpoints: ["203.0.113.7:51822"] });
+    assert.equal((await infoOf("phone")).lastSeenAtMs, createdAtMs, "the exit node's clock is behind");
     await says(home, { ...told, endpoints: ["203.0.113.7:51821"] });
     assert.equal((await infoOf("phone")).lastSeenAtMs, atMs);
     await says(home, OPEN);

@@ -103,7 +103,7 @@ describe("create", () => {
     const failure = await world.fails(["create", "--host", "nosuch"]);
     assert.equal(failure.code, "host-unknown");
     assert.match(failure.message, /lab, lab-token/);
-    assert.match(failure.advice, /^exitnode host add nosuch/);
+    assert.match(failure.advice, /^exitnode host list/);
   });
 
   test("another certificate than the pinned one: fingerprint-mismatch", async () => {
