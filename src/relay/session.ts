@@ -214,7 +214,11 @@ export class Session implements FrameSink {
   #refuse(reason: RelayRefusal): void {
     const { kind } = this.#stage;
     if (kind === "over") return;
-    if (this.#stage.kind === "member") this.#parts.switchboard.leave(this.#stage.member);
+    if (this.#stage.kind === "member") {
+      // What it sent before is sent on while it still lies where it was read: the reader lets go of that next.
+      this.#parts.switchboard.flush(this.#stage.member, this.#now);
+      this.#parts.switchboard.leave(this.#stage.member);
+    }
     this.#stage = { kind: "over" };
     const { counters } = this.#parts.switchboard;
     countIn(kind === "member" ? counters.cut : counters.refused, reason);

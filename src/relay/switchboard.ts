@@ -217,11 +217,6 @@ export class Switchboard {
     }
   }
 
-  /** Ends a member for a reason found outside: a frame that is none. */
-  cut(member: Member, reason: RelayRefusal): void {
-    this.#cut(member, reason);
-  }
-
   #forward(from: Member, type: number, buffer: Uint8Array, at: number, end: number, now: Millis): void {
     const keyAt = at + HEADER_BYTES;
     const view = this.#viewOf(buffer);

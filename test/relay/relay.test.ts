@@ -200,6 +200,7 @@ test("twenty thousand broken frames: counted, dropped, the relay serves on and i
   const count = right.heard.length;
   left.client.send(addressOf("fuzz right"), utf8("still here"));
   await right.until(() => right.heard.length > count && right.heard.at(-1)?.datagram === toHex(utf8("still here")));
+  for (const { states } of [left, right]) assert.equal(states.length, 1, "it was connected throughout");
   const grown = (process.memoryUsage().rss - heapBefore) / 2 ** 20;
   assert.ok(grown < 64, `${grown} MiB more`);
 });

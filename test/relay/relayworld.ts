@@ -77,6 +77,9 @@ export const dialOptions = (signal = new AbortController().signal) => ({
   signal,
 });
 
+/** What does not come by then does not come. */
+const PATIENCE_MS = 60_000;
+
 /** A device with a client, and what it heard. */
 export class TestDevice {
   readonly heard: { from: Key; datagram: string }[] = [];
@@ -124,7 +127,12 @@ export class TestDevice {
 
   /** Until the condition holds, looked at whenever something was heard. */
   async until(condition: () => boolean): Promise<void> {
-    while (!condition()) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    const late = AbortSignal.timeout(PATIENCE_MS);
+    late.addEventListener("abort", () => this.#stir());
+    while (!condition()) {
+      late.throwIfAborted();
+      await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    }
   }
 
   connected(): Promise<void> {

@@ -95,7 +95,10 @@ export class Device {
       frame: (type, buffer, at, end) => board.frame(member, type, buffer, at, end, this.#world.now),
       flush: () => board.flush(member, this.#world.now),
       malformed: () => board.counters.malformed++,
-      oversized: () => board.cut(member, "unreadable"),
+      oversized: () => {
+        this.#world.cuts.push(`${this.name} unreadable`);
+        board.leave(member);
+      },
     };
     this.#reader ??= new FrameReader(sink, this.#world.memory);
     const chunk = concat(...frames);
