@@ -2,6 +2,7 @@ import { toBase64, utf8 } from "../kit/bytes.js";
 import { type KeyPair, keepImported, keyPairOf } from "../kit/crypto.js";
 import { KEY_BYTES, type Key, keyOf } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
+import { TokenBucket } from "../kit/tokenbucket.js";
 import type { Clock } from "../sys/clock.js";
 import type { Log } from "../sys/log.js";
 import type { Random } from "../sys/random.js";
@@ -74,7 +75,7 @@ export class Reception {
     const greeted = new AbortController();
     let stage: Stage = { kind: "initiation" };
     let heardAt = clock.now();
-    const allowance = new Allowance(heardAt);
+    const allowance = new TokenBucket({ perSecond: MESSAGES_PER_SECOND, burst: MESSAGES_BURST });
 
     const end = (reason: string): void => {
       if (over.signal.aborted) return;
@@ -136,7 +137,7 @@ export class Reception {
           return end("spoke before it was let in");
         case "member": {
           if (stage.link.ended) return;
-          if (!allowance.spend(heardAt)) return end(`sent more than ${MESSAGES_PER_SECOND} messages a second`);
+          if (!allowance.spend(1, heardAt)) return end(`sent more than ${MESSAGES_PER_SECOND} messages a second`);
           const plaintext = stage.transport.open(bytes);
           if (plaintext === undefined) return end("a message was altered on the way");
           const message = decodeToCoordinator(plaintext);
@@ -242,23 +243,5 @@ export class Reception {
 
   #storeFailed(error: unknown): void {
     this.#parts.log?.error("the store failed", { reason: error instanceof Error ? error.message : String(error) });
-  }
-}
-
-/** A bucket that holds MESSAGES_BURST and refills by MESSAGES_PER_SECOND. */
-class Allowance {
-  #left = MESSAGES_BURST;
-  #at: Millis;
-
-  constructor(now: Millis) {
-    this.#at = now;
-  }
-
-  spend(now: Millis): boolean {
-    this.#left = Math.min(MESSAGES_BURST, this.#left + ((now - this.#at) / 1_000) * MESSAGES_PER_SECOND);
-    this.#at = now;
-    if (this.#left < 1) return false;
-    this.#left--;
-    return true;
   }
 }

@@ -19,7 +19,7 @@ export type FrameSink = {
 
 /**
  * Cuts a stream into frames where they lie. Chunks that came together are joined, with what was left of a frame before
- * them: one copy, and all frames lie in one buffer. What it keeps meanwhile is less than FRAME_BYTES_MAX.
+ * them: one copy, and all frames lie in one buffer. What it keeps meanwhile is less than one frame.
  */
 export class FrameReader {
   readonly #sink: FrameSink;

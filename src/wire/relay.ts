@@ -55,7 +55,6 @@ export const HEADER_BYTES = 3;
 /** The longest tunnel MTU (9000) with WireGuard's own 32 bytes and its padding, with room. */
 export const PAYLOAD_BYTES_MAX = 9_216;
 export const BODY_BYTES_MAX = KEY_BYTES + PAYLOAD_BYTES_MAX;
-export const FRAME_BYTES_MAX = HEADER_BYTES + BODY_BYTES_MAX;
 export const PING_BYTES = 8;
 export const DIAL_BACK_TOKEN_BYTES = 16;
 /** "EXND" as probes begin, 0x44, token 16: what a relay sends to a mapped port that it was asked to try. */
