@@ -1,5 +1,6 @@
 // Runs the built tests in three lanes beside each other, each one file at a time; then, with the machine to itself, what
-// measures one thing against another. Prints TAP, lane after lane with its longest files, and one summary of all.
+// measures one thing against another. Prints TAP, lane after lane, then each lane's longest files and failures, and one
+// summary of all.
 import { spawn } from "node:child_process";
 import {
   createReadStream,
@@ -41,6 +42,7 @@ const laneOf = (file) => (QUIET.test(file) ? "quiet" : Object.keys(LANES).find((
 const folder = mkdtempSync(join(tmpdir(), "exitnode-lanes-"));
 const startedAt = performance.now();
 const children = [];
+const summaries = [];
 const counts = new Map(COUNTS.map((name) => [name, 0]));
 
 function start(name) {
@@ -48,7 +50,7 @@ function start(name) {
   const lane = files.filter((file) => laneOf(file) === name);
   const options = ["--enable-source-maps", "--test", "--test-concurrency=1"];
   options.push("--test-reporter=tap", "--test-reporter-destination=stdout");
-  options.push("--test-reporter=./scripts/longest.mjs", `--test-reporter-destination=${path}.longest`);
+  options.push("--test-reporter=./scripts/summary.mjs", `--test-reporter-destination=${path}.summary`);
   // A failed test may leave something open that keeps its file's process from ending.
   options.push(`--test-timeout=${FILE_MAX_MS}`);
   const child = spawn(process.execPath, [...options, ...lane.map((file) => join(built, file))], {
@@ -68,10 +70,10 @@ async function show({ name: lane, path, ended }) {
     const [, name, count] = /^# (\w+) (\d+)$/.exec(line) ?? [];
     if (counts.has(name)) counts.set(name, counts.get(name) + Number(count));
     else if (line.startsWith("# duration_ms"))
-      console.log(`# the lane ${lane}: ${(line.split(" ")[2] / 1_000).toFixed(1)} s, its longest files:`);
+      summaries.push(`# the lane ${lane}: ${(line.split(" ")[2] / 1_000).toFixed(1)} s, its longest files:`);
     else console.log(line);
   }
-  if (existsSync(`${path}.longest`)) console.log(readFileSync(`${path}.longest`, "utf8").trimEnd());
+  if (existsSync(`${path}.summary`)) summaries.push(readFileSync(`${path}.summary`, "utf8").trimEnd());
   return passed;
 }
 
@@ -92,6 +94,7 @@ try {
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
+for (const summary of summaries) console.log(summary);
 for (const [name, count] of counts) console.log(`# ${name} ${count}`);
 console.log(`# duration_ms ${performance.now() - startedAt}`);
 process.exit(passed && counts.get("fail") === 0 ? 0 : 1);
