@@ -65,7 +65,6 @@ export async function openRelay(places: RelayPlaces, config: RelayConfig, log?: 
       ...config.listen,
       ...tls,
       connectionsMax: RELAY_LIMITS.membersMax + 2 * RELAY_LIMITS.lobbyMax,
-      waitingMax: RELAY_LIMITS.lobbyMax,
       answer: (request) => service.answer(request) ?? { status: 404 },
       streams: {
         path: RELAY_PATH,

@@ -1,5 +1,5 @@
 import { type Cidr, cidrContains, familyOf, type Ip, ipBytes, ipFromBytes, isPrivate } from "../kit/ip.js";
-import { plainIp } from "./neighbourhood.js";
+import { plainIp } from "../kit/neighbourhood.js";
 
 /**
  * Where the coordinator may be sent by a URL that somebody gave it: not to this machine nor to what only this link

@@ -1,3 +1,5 @@
+import { Places } from "../kit/places.js";
+
 /**
  * Connections that have not shown who they are, at each of two stages: strangers, and those that have begun a handshake.
  * As many as TLS handshakes may be under way before them (sys/handshakes.ts): of a crowd that comes at one instant, and
@@ -15,33 +17,31 @@ export type Place = {
 
 /**
  * Bounds what strangers can hold. A device needs a round trip or two in here and leaves; a flood's connections stay
- * and push one another out, oldest first. Those that look like devices keep their places; where there is none for one
- * more, that one is sent away.
+ * and push one another out, oldest first, and nobody else's (kit/places.ts). Those that look like devices keep their
+ * places; where there is none for one more, that one is sent away.
  */
 export class Lobby {
-  readonly #strangers = new Set<() => void>();
+  readonly #strangers = new Places<() => void>(LOBBY_MAX);
   readonly #promising = new Set<() => void>();
 
   get size(): number {
     return this.#strangers.size + this.#promising.size;
   }
 
-  /** `evict` ends the connection: another's, or its own where there is no other to make room. */
-  enter(evict: () => void): Place {
+  /**
+   * A connection from the address `remote`. `evict` ends it: it makes room for another, or is the one for which there
+   * is none.
+   */
+  enter(remote: string, evict: () => void): Place {
     const [strangers, promising] = [this.#strangers, this.#promising];
     const leave = (): void => {
-      strangers.delete(evict);
+      strangers.leave(evict);
       promising.delete(evict);
     };
-    strangers.add(evict);
-    const [oldest] = strangers;
-    if (strangers.size > LOBBY_MAX && oldest !== undefined) {
-      strangers.delete(oldest);
-      oldest();
-    }
+    strangers.enter(evict, remote)?.();
     return {
       promising: () => {
-        if (!strangers.delete(evict)) return;
+        if (!strangers.leave(evict)) return;
         if (promising.size < LOBBY_MAX) promising.add(evict);
         else evict();
       },

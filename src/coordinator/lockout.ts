@@ -1,5 +1,5 @@
+import { neighbourhood } from "../kit/neighbourhood.js";
 import { HOUR, MINUTE, type Millis } from "../kit/time.js";
-import { neighbourhood } from "./neighbourhood.js";
 
 /** Wrong tokens an address may bring within LOCKOUT_MS before it is not listened to. */
 export const ATTEMPTS_MAX = 20;

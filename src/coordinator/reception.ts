@@ -96,7 +96,7 @@ export class Reception {
       }
       stage = { kind: "over" };
     };
-    place = this.lobby.enter(() => end("too many others that are not in yet"));
+    place = this.lobby.enter(remote, () => end("too many others that are not in yet"));
     if (over.signal.aborted) return;
     clock.sleep(GREETING_TIMEOUT_MS, greeted.signal).then(
       () => end("did not greet in time"),

@@ -8,7 +8,10 @@ export type RelayLimits = OutboxLimits & {
   readonly membersMax: number;
   /** Connections of one device, while it changes networks; at one more the oldest is ended. */
   readonly perDeviceMax: number;
-  /** Connections that have not logged in; at this many, the one that has waited longest makes room. */
+  /**
+   * Connections that have not logged in, as many as TLS handshakes may be under way before them (sys/handshakes.ts);
+   * at one more, the oldest from where most of them come makes room.
+   */
   readonly lobbyMax: number;
   /** From the open connection to the login; then it is ended. */
   readonly loginTimeoutMs: Millis;
@@ -28,7 +31,7 @@ export type RelayLimits = OutboxLimits & {
 export const RELAY_LIMITS: RelayLimits = {
   membersMax: 4_096,
   perDeviceMax: 4,
-  lobbyMax: 128,
+  lobbyMax: 512,
   loginTimeoutMs: 10 * SECOND,
   frameTimeoutMs: 10 * SECOND,
   writeTimeoutMs: 10 * SECOND,

@@ -2,6 +2,7 @@ import { concat, toHex } from "../kit/bytes.js";
 import type { KeyPair } from "../kit/crypto.js";
 import { PROBE_MAGIC } from "../kit/datagramkind.js";
 import type { Key } from "../kit/key.js";
+import { Places } from "../kit/places.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { ByteStream } from "../sys/bytestream.js";
 import type { Clock } from "../sys/clock.js";
@@ -51,8 +52,8 @@ export class RelayService {
   readonly #sessionParts: SessionParts;
   readonly #keeper: LineKeeper;
   readonly #lines = new Set<Line>();
-  /** Not logged in yet, oldest first. */
-  readonly #lobby = new Set<Line>();
+  /** Not logged in yet. */
+  readonly #lobby: Places<Line>;
   readonly #byMember = new Map<Member, Line>();
   readonly #nonces = new Map<string, Millis>();
   readonly #over = new AbortController();
@@ -61,6 +62,7 @@ export class RelayService {
   constructor(parts: RelayParts) {
     this.#parts = parts;
     this.#limits = { ...RELAY_LIMITS, ...parts.limits };
+    this.#lobby = new Places(this.#limits.lobbyMax);
     const memory = new TurnMemory(TURN_BUFFERS_KEPT, parts.freeChunk);
     this.#switchboard = new Switchboard(this.#limits, parts.random, memory, {
       cut: (member, reason) => {
@@ -76,12 +78,12 @@ export class RelayService {
       clock: parts.clock,
       end: (line, last) => this.#end(line, last, false),
       loggedIn: (line) => {
-        this.#lobby.delete(line);
+        this.#lobby.leave(line);
         if (line.member !== undefined) this.#byMember.set(line.member, line);
       },
       left: (line) => {
         this.#lines.delete(line);
-        this.#lobby.delete(line);
+        this.#lobby.leave(line);
         if (line.member !== undefined) this.#byMember.delete(line.member);
       },
     };
@@ -105,7 +107,7 @@ export class RelayService {
     }
     const line = new Line(stream, this.#sessionParts, this.#keeper);
     this.#lines.add(line);
-    this.#enterLobby(line);
+    this.#lobby.enter(line, stream.remote)?.session.refuse("full");
     stream.listen(line);
   }
 
@@ -164,15 +166,6 @@ export class RelayService {
       this.#sessionParts.memory.tidy();
       for (const { session } of this.#lines) session.tick(now);
     }
-  }
-
-  #enterLobby(line: Line): void {
-    const [oldest] = this.#lobby;
-    if (this.#lobby.size >= this.#limits.lobbyMax && oldest !== undefined) {
-      this.#lobby.delete(oldest);
-      oldest.session.refuse("full");
-    }
-    this.#lobby.add(line);
   }
 
   #end(line: Line, last: Uint8Array, byForce: boolean): void {

@@ -1,13 +1,15 @@
 import type { Server, Socket } from "node:net";
+import { Places } from "../kit/places.js";
 
 export type HandshakeLimits = typeof HANDSHAKE_LIMITS;
 export const HANDSHAKE_LIMITS = {
-  /** Connections whose handshake has not begun, some KB each; of those that say nothing the oldest makes room. */
+  /** Connections that have said nothing, and connections that wait for their turn, some KB each. */
   waitingMax: 2_048,
   silentMs: 10_000,
-  /** TLS handshakes under way; one that takes longer than its patience makes room for one that waits. */
+  /** Handshakes under way. */
   pendingMax: 512,
-  patienceMs: 8_000,
+  /** For one handshake; then it is cut. */
+  patienceMs: 10_000,
   /** Handshakes begun in one turn of the event loop: what is under way has its turn too. */
   beginMax: 8,
   /** Who has waited for so long is about to give up (a device does after CONTROL_LIMITS.handshakeTimeoutMs), and is not begun with. */
@@ -17,94 +19,107 @@ export const HANDSHAKE_LIMITS = {
 /**
  * Puts the TLS handshakes of a server in a queue. Ten thousand clients that come back together would otherwise all be
  * served a little, and every one of them would run out of time. Whoever has said hello waits for its turn, at some KB
- * each, and has cost nothing until then; whoever says nothing holds nobody up.
+ * each, and has cost nothing until then; whoever says nothing holds nobody up. Neighbourhoods take turns, and none has
+ * more handshakes under way than there are places left: one alone has half of them, and who comes from elsewhere begins
+ * at once, however many of the others never go on.
+ *
+ * Returns what is to be told of a connection whose handshake is over, by either of its sockets.
  */
 export function queueHandshakes(
   server: Server,
   connectionsMax: number,
   { waitingMax, silentMs, pendingMax, patienceMs, beginMax, waitMs }: HandshakeLimits = HANDSHAKE_LIMITS,
-): void {
+): (socket: Socket) => void {
   const begin = server.listeners("connection") as ((socket: Socket) => void)[];
   server.removeAllListeners("connection");
   let open = 0;
-  const silent = new Set<Socket>();
-  /** With the time at which each came to that stage, the oldest first. */
-  const waiting = new Map<Socket, number>();
-  const pending = new Map<Socket, number>();
+  const silent = new Places<Socket>(waitingMax);
+  const waiting = new Places<Socket>(waitingMax);
+  const pending = new Places<Socket>(pendingMax);
+  /** When each of those that wait said hello, and each of those under way was begun. */
+  const since = new Map<Socket, number>();
   /** Of those that are pending: the two sockets of one connection have nothing in common but the other end's address. */
   const byRemote = new Map<string, Socket>();
   let turn: NodeJS.Immediate | undefined;
   let timer: NodeJS.Timeout | undefined;
 
+  const mayBegin = (holder: string): boolean => pending.heldBy(holder) < pendingMax - pending.size;
   const work = (): void => {
     turn = undefined;
-    clearTimeout(timer);
     const now = performance.now();
+    const ageOf = (socket: Socket): number => now - (since.get(socket) ?? now);
     let begun = 0;
-    for (const [socket, since] of waiting) {
-      if (begun === beginMax || pending.size >= pendingMax) break;
-      waiting.delete(socket);
-      if (now - since >= waitMs) {
+    while (begun < beginMax) {
+      const socket = waiting.next(mayBegin);
+      if (socket === undefined) break;
+      if (socket.destroyed || ageOf(socket) >= waitMs) {
         socket.destroy();
         continue;
       }
       begun++;
-      pending.set(socket, now);
+      since.set(socket, now);
+      pending.enter(socket, socket.remoteAddress ?? "");
       byRemote.set(remoteOf(socket), socket);
+      socket.off("error", destroyThis);
       for (const listener of begin) listener.call(server, socket);
     }
-    if (waiting.size === 0) return;
-    const [oldest] = pending;
-    const leftMs = oldest === undefined ? 0 : oldest[1] + patienceMs - now;
-    if (pending.size < pendingMax) workSoon();
-    // Its end calls back here.
-    else if (leftMs <= 0) oldest?.[0].destroy();
-    else timer = setTimeout(work, leftMs).unref();
+    if (begun === beginMax) workSoon();
+    clearTimeout(timer);
+    for (const oldest of pending) {
+      const leftMs = patienceMs - ageOf(oldest);
+      if (leftMs > 0) {
+        timer = setTimeout(work, leftMs).unref();
+        break;
+      }
+      oldest.destroy(); // its end calls back here
+    }
   };
   function workSoon(): void {
     turn ??= setImmediate(work);
   }
-  const settle = (socket: Socket | undefined, remote: string): void => {
-    if (socket === undefined || !pending.delete(socket)) return;
+  const settle = (socket: Socket): void => {
+    if (!pending.leave(socket)) return;
+    since.delete(socket);
+    const remote = remoteOf(socket);
     if (byRemote.get(remote) === socket) byRemote.delete(remote);
     if (waiting.size > 0) workSoon();
   };
+  // What it says stays where it is, for TLS to read.
+  function heard(this: Socket): void {
+    if (!silent.leave(this)) return;
+    this.off("readable", heard);
+    this.setTimeout(0, destroyThis);
+    since.set(this, performance.now());
+    waiting.enter(this, this.remoteAddress ?? "")?.destroy();
+    workSoon();
+  }
+  function closed(this: Socket): void {
+    open--;
+    silent.leave(this);
+    waiting.leave(this);
+    settle(this);
+    since.delete(this);
+  }
+  // No function is made for one connection: what is kept of it is kept for its life, and most are idle.
   server.on("connection", (socket: Socket) => {
-    const remote = remoteOf(socket);
-    silent.add(socket);
     open++;
-    const broken = (): void => void socket.destroy();
-    // What it says stays where it is, for TLS to read.
-    const heard = (): void => {
-      if (!silent.delete(socket)) return;
-      socket.off("readable", heard);
-      socket.off("error", broken);
-      socket.off("timeout", broken);
-      socket.setTimeout(0);
-      waiting.set(socket, performance.now());
-      workSoon();
-    };
     socket.on("readable", heard);
-    socket.on("error", broken);
-    socket.setTimeout(silentMs, broken);
-    socket.once("close", () => {
-      open--;
-      silent.delete(socket);
-      waiting.delete(socket);
-      settle(socket, remote);
-    });
-    const [oldest] = silent;
+    socket.on("error", destroyThis);
+    socket.setTimeout(silentMs, destroyThis);
+    socket.on("close", closed);
+    silent.enter(socket, socket.remoteAddress ?? "")?.destroy();
     // It may be this very one: then it is turned away, and comes again.
-    if (open > connectionsMax || silent.size + waiting.size > waitingMax) oldest?.destroy();
-  });
-  server.on("secureConnection", (socket: Socket) => {
-    const remote = remoteOf(socket);
-    settle(byRemote.get(remote), remote);
+    if (open > connectionsMax) (silent.size < waiting.size ? waiting : silent).evict()?.destroy();
   });
   server.on("close", () => {
     clearTimeout(timer);
     clearImmediate(turn);
   });
+  return (socket) => settle(byRemote.get(remoteOf(socket)) ?? socket);
+}
+
+function destroyThis(this: Socket): void {
+  this.destroy();
 }
 
 const remoteOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;

@@ -29,7 +29,7 @@ export type SecureService = {
   readonly sockets: {
     readonly path: string;
     readonly messageBytesMax: number;
-    /** Of all kinds; the kernel refuses further ones until some end. */
+    /** Of all kinds; further ones are turned away until some end. */
     readonly connectionsMax: number;
     accept(socket: BinarySocket, remote: string): void;
   };
@@ -38,7 +38,6 @@ export type SecureService = {
 
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
-const TLS_TIMEOUT_MS = 10_000;
 
 /** HTTPS, with WebSockets at one path. */
 export async function serveHttps(service: SecureService): Promise<Served> {
@@ -49,14 +48,13 @@ export async function serveHttps(service: SecureService): Promise<Served> {
       key,
       cert: certificate,
       minVersion: "TLSv1.2",
-      handshakeTimeout: TLS_TIMEOUT_MS,
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
     },
     requestListener(answer, remoteOf),
   );
   server.on("clientError", refuseBroken);
-  queueHandshakes(server, sockets.connectionsMax);
+  server.on("secureConnection", queueHandshakes(server, sockets.connectionsMax));
   const upgrades = new WebSocketServer({
     noServer: true,
     maxPayload: sockets.messageBytesMax,

@@ -13,9 +13,12 @@ export type Served = {
 /** The server's open connections, for as long as they are: also those whose TLS handshake is under way. */
 export function trackStreams(server: Server): Set<Duplex> {
   const streams = new Set<Duplex>();
+  function closed(this: Duplex): void {
+    streams.delete(this);
+  }
   server.on("connection", (stream: Duplex) => {
     streams.add(stream);
-    stream.on("close", () => streams.delete(stream));
+    stream.on("close", closed);
   });
   return streams;
 }

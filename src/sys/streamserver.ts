@@ -3,6 +3,7 @@ import { createServer as createTcpServer } from "node:net";
 import type { Duplex } from "node:stream";
 import { createSecureContext, DEFAULT_CIPHERS, TLSSocket } from "node:tls";
 import { adaptMessages, type ByteStream, MESSAGE_BYTES_MAX, SocketStream } from "./bytestream.js";
+import { HANDSHAKE_LIMITS, type HandshakeLimits, queueHandshakes } from "./handshakes.js";
 import { boundPort, closeServer, listenOn, type Served, trackStreams } from "./listening.js";
 
 /**
@@ -25,7 +26,7 @@ export type SmallReply = { readonly status: number; readonly type?: string; read
 export type SmallAnswer = (request: SmallRequest) => SmallReply;
 
 const BODY_BYTES_MAX = 1_024;
-/** From a connection until it has left HTTP or has its answer. */
+/** For a request without TLS, and its answer. */
 const PATIENCE_MS = 10_000;
 
 /**
@@ -39,18 +40,16 @@ export type StreamService = {
   readonly port: number;
   readonly key: string;
   readonly certificate: string;
-  /** Of all kinds; the kernel refuses further ones until some end. */
+  /** Of all kinds; further ones are turned away until some end. */
   readonly connectionsMax: number;
-  /** Of those that have not left HTTP; at one more, the one that has waited longest is cut. */
-  readonly waitingMax?: number;
-  readonly patienceMs?: number;
+  /** Of those that have not left HTTP: here it is a part of their handshake. */
+  readonly limits?: Partial<HandshakeLimits>;
   readonly streams: Streams;
   readonly answer: SmallAnswer;
 };
 
 export async function serveStreams(service: StreamService): Promise<Served> {
   const { address, port, key, certificate, connectionsMax, streams, answer } = service;
-  const { waitingMax = connectionsMax, patienceMs = PATIENCE_MS } = service;
   const secureContext = createSecureContext({
     key,
     cert: certificate,
@@ -60,14 +59,8 @@ export async function serveStreams(service: StreamService): Promise<Served> {
     ciphers: CIPHERS,
     honorCipherOrder: true,
   });
-  const waiting = new Waiting(waitingMax, patienceMs);
-  const open = new Set<Duplex>();
-  function ended(this: TLSSocket): void {
-    open.delete(this);
-    waiting.left(this);
-  }
   const accept = (stream: TLSSocket, bound: boolean, head: Uint8Array): void => {
-    waiting.left(stream);
+    settle(stream);
     stream.write(switchingTo(streams.protocol));
     streams.accept(new SocketStream(stream, plainAddress(stream.remoteAddress ?? ""), bound, head));
   };
@@ -88,65 +81,18 @@ export async function serveStreams(service: StreamService): Promise<Served> {
       refuseUpgrade(stream, "404 Not Found");
       return;
     }
-    if (stream instanceof TLSSocket) waiting.left(stream);
+    if (stream instanceof TLSSocket) settle(stream);
     upgradeStream(streams, request, stream, head);
   });
   const server = createTcpServer({ noDelay: true }, (socket) => {
     const stream = new TLSSocket(socket, { isServer: true, secureContext });
-    open.add(stream);
-    waiting.enter(stream);
     stream.on("error", destroyThis);
-    stream.on("close", ended);
     stream.on("data", heardFirst);
   });
-  server.maxConnections = connectionsMax;
+  const settle = queueHandshakes(server, connectionsMax, { ...HANDSHAKE_LIMITS, ...service.limits });
+  const open = trackStreams(server);
   await listenOn(server, address, port);
-  const close = (): Promise<void> => {
-    waiting.end();
-    return closeServer(server, open);
-  };
-  return { port: boundPort(server), close };
-}
-
-/**
- * The connections that are still in TLS or HTTP, bounded in number and time: who opens thousands and says nothing takes
- * the place of others who say nothing.
- */
-class Waiting {
-  readonly #most: number;
-  /** Oldest first, with the time of each. */
-  readonly #since = new Map<TLSSocket, number>();
-  readonly #look: NodeJS.Timeout;
-
-  constructor(most: number, patienceMs: number) {
-    this.#most = most;
-    this.#look = setInterval(() => {
-      const late = performance.now() - patienceMs;
-      for (const [stream, since] of this.#since) {
-        if (since > late) break;
-        stream.destroy();
-      }
-    }, patienceMs / 2);
-    this.#look.unref();
-  }
-
-  enter(stream: TLSSocket): void {
-    this.#since.set(stream, performance.now());
-    if (this.#since.size <= this.#most) return;
-    for (const [oldest] of this.#since) {
-      this.#since.delete(oldest); // now: its "close" comes later than the next connection may
-      oldest.destroy();
-      break;
-    }
-  }
-
-  left(stream: TLSSocket): void {
-    this.#since.delete(stream);
-  }
-
-  end(): void {
-    clearInterval(this.#look);
-  }
+  return { port: boundPort(server), close: () => closeServer(server, open) };
 }
 
 function destroyThis(this: TLSSocket): void {

@@ -9,10 +9,11 @@ import { Failure } from "../../src/kit/failure.js";
 import { systemClock } from "../../src/sys/clock.js";
 import type { CoordinatorStatus } from "../../src/wire/adminapi.js";
 import { TestDevice } from "../coordinator/bench.js";
-import { CoordinatorProcess, freePort } from "../coordinator/process.js";
+import { freePort } from "../coordinator/freeport.js";
+import { CoordinatorProcess } from "../coordinator/process.js";
 
 /** Machines are folders with a real coordinator each; devices are real clients of the control channel. */
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 240_000 };
 let folder: string;
 const processes: CoordinatorProcess[] = [];
 const devices: TestDevice[] = [];

@@ -34,7 +34,7 @@ export async function administratorOf(
     async run(...args) {
       const child = spawn(process.execPath, [main, ...args], {
         stdio: ["ignore", "pipe", "pipe"],
-        timeout: 30_000,
+        timeout: 120_000,
         env: { PATH: process.env.PATH, HOME: config, EXITNODE_CONFIG: config, ...folders },
       });
       const code = new Promise<number | null>((resolve) => child.on("close", resolve));

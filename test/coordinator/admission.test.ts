@@ -11,7 +11,7 @@ import { type Bench, openBench } from "./bench.js";
 import { Member } from "./member.js";
 import { greetRaw } from "./rawdevice.js";
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 120_000 };
 let bench: Bench;
 before(async () => {
   bench = await openBench();

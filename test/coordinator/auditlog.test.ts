@@ -6,7 +6,7 @@ import type { Store } from "../../src/coordinator/store/store.js";
 import { AUDIT_ROOT, type AuditEntry, auditHash, followChain } from "../../src/wire/audit.js";
 import { type Opened, startEngines } from "./engines.js";
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 let started: Awaited<ReturnType<typeof startEngines>>;
 before(async () => {
   started = await startEngines();

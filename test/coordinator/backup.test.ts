@@ -8,11 +8,12 @@ import { packBackup, putBackup, takeBackup, unpackBackup } from "../../src/cli/b
 import type { CoordinatorStatus, DeviceInfo } from "../../src/wire/adminapi.js";
 import type { StoreConfig } from "../../src/wire/coordinatorconfig.js";
 import { TestDevice } from "./bench.js";
+import { freePort } from "./freeport.js";
 import { startPostgres, type TestPostgres } from "./postgres.js";
-import { CoordinatorProcess, freePort } from "./process.js";
+import { CoordinatorProcess } from "./process.js";
 
 /** Real coordinators as processes: one is backed up while it runs, others become it. */
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 let folder: string;
 let postgres: TestPostgres;
 const processes: CoordinatorProcess[] = [];

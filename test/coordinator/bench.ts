@@ -14,7 +14,8 @@ import { type KeyPair, keyPairOf } from "../../src/kit/crypto.js";
 import type { Cidr } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
 import { sha256 } from "../../src/kit/sha256.js";
-import { systemClock } from "../../src/sys/clock.js";
+import { SECOND } from "../../src/kit/time.js";
+import { type Clock, systemClock } from "../../src/sys/clock.js";
 import { localFiles } from "../../src/sys/files.js";
 import { openHttps } from "../../src/sys/https.js";
 import { serveHttps, serveUnix } from "../../src/sys/httpserver.js";
@@ -26,6 +27,18 @@ import type { CreatedKey, KeyRequest } from "../../src/wire/adminapi.js";
 import type { RemoteRelay } from "../../src/wire/coordinatorconfig.js";
 import { decodeJoinKey } from "../../src/wire/joinkey.js";
 import type { NetworkMap } from "../../src/wire/map.js";
+import { freePort } from "./freeport.js";
+
+/**
+ * For a coordinator with a crowd of devices in its own process: it waits ten times as long for each as it would if they
+ * were machines of their own.
+ */
+export const unhurriedClock: Clock = {
+  ...systemClock,
+  now: () => systemClock.now() / UNHURRIED,
+  sleep: (ms, signal) => systemClock.sleep(ms < SECOND ? ms : UNHURRIED * ms, signal),
+};
+const UNHURRIED = 10;
 
 /** A real coordinator on a loopback port of its own, and real devices to connect to it. */
 export const ADMIN_TOKEN = "the-test-token";
@@ -86,7 +99,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const devices: TestDevice[] = [];
   const bench: Bench = {
     folder,
-    coordinator: await start(0),
+    coordinator: await start(await freePort()),
     advance(durationMs) {
       skewMs += durationMs;
     },

@@ -94,7 +94,7 @@ class DeltaDevice {
   }
 }
 
-const limit = { timeout: 40_000 };
+const limit = { timeout: 120_000 };
 
 test(
   "one whole map, then deltas of what has changed; a revoked peer goes by a delta that is confirmed by name",

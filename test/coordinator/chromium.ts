@@ -13,7 +13,8 @@ const PROGRAMS = ["/usr/bin/chromium-headless-shell", "/usr/bin/chromium", "/usr
 export const chromiumProgram = (): string | undefined =>
   [process.env.EXITNODE_CHROMIUM ?? "", ...PROGRAMS].find((path) => path !== "" && existsSync(path));
 
-type Answer = { id?: number; result?: Record<string, unknown>; error?: { message: string }; method?: string };
+type Answer = { id?: number; result?: Record<string, unknown>; error?: { message: string } } & Partial<Told>;
+type Told = { readonly method: string; readonly params: { readonly loaderId?: string; readonly name?: string } };
 
 export class Chromium {
   readonly #child: ChildProcess;
@@ -23,17 +24,19 @@ export class Chromium {
     number,
     { resolve: (value: Record<string, unknown>) => void; reject: (error: Error) => void }
   >();
-  readonly #events = new Set<(method: string) => void>();
+  readonly #events = new Set<(told: Told) => void>();
   #last = 0;
   #session = "";
+  /** The loader of the page that is there. */
+  #loaded = "";
 
   private constructor(child: ChildProcess, folder: string, socket: WebSocket) {
     this.#child = child;
     this.#folder = folder;
     this.#socket = socket;
     socket.on("message", (data) => {
-      const { id, result, error, method } = JSON.parse(String(data)) as Answer;
-      if (method !== undefined) for (const event of this.#events) event(method);
+      const { id, result, error, method, params = {} } = JSON.parse(String(data)) as Answer;
+      if (method !== undefined) for (const event of this.#events) event({ method, params });
       const asked = id === undefined ? undefined : this.#waiting.get(id);
       if (id === undefined || asked === undefined) return;
       this.#waiting.delete(id);
@@ -52,16 +55,17 @@ export class Chromium {
         "--ignore-certificate-errors",
         ...["--remote-debugging-port=0", `--user-data-dir=${folder}`, "about:blank"],
       ],
-      { stdio: ["ignore", "ignore", "pipe"], detached: false },
+      // A group of its own: it is many processes.
+      { stdio: ["ignore", "ignore", "pipe"], detached: true },
     );
-    const kill = (): void => void child.kill("SIGKILL");
+    const kill = (): void => killGroup(child);
     process.once("exit", kill);
     child.once("exit", () => process.off("exit", kill));
     const url = await new Promise<string>((resolve, reject) => {
       let said = "";
       child.stderr?.setEncoding("utf8").on("data", (text: string) => {
         said += text;
-        const found = /ws:\/\/\S+/.exec(said)?.[0];
+        const found = /(ws:\/\/\S+)\s/.exec(said)?.[1];
         if (found !== undefined) resolve(found);
       });
       child.once("exit", () => reject(new Error(`the browser ended: ${said}`)));
@@ -73,6 +77,9 @@ export class Chromium {
     const { sessionId } = await browser.#ask("Target.attachToTarget", { targetId, flatten: true });
     browser.#session = String(sessionId);
     await browser.ask("Page.enable");
+    await browser.ask("Page.setLifecycleEventsEnabled", { enabled: true });
+    const { frameTree } = await browser.ask("Page.getFrameTree");
+    browser.#loaded = (frameTree as { frame: { loaderId: string } }).frame.loaderId;
     await browser.ask("WebAuthn.enable");
     await browser.ask("WebAuthn.addVirtualAuthenticator", {
       options: {
@@ -93,11 +100,12 @@ export class Chromium {
     await this.loads(() => this.ask("Page.navigate", { url }));
   }
 
-  /** Does something that leads to another page, and waits until that one has loaded. */
+  /** Does something that leads to another page, and waits until that one, and not the one before, has loaded. */
   async loads(act: () => Promise<unknown>): Promise<void> {
     const loaded = new Promise<void>((resolve) => {
-      const event = (method: string): void => {
-        if (method !== "Page.loadEventFired") return;
+      const event = ({ method, params: { name, loaderId = "" } }: Told): void => {
+        if (method !== "Page.lifecycleEvent" || name !== "load" || loaderId === this.#loaded) return;
+        this.#loaded = loaderId;
         this.#events.delete(event);
         resolve();
       };
@@ -109,12 +117,13 @@ export class Chromium {
 
   /** The value of an expression in the page. */
   async evaluate(expression: string): Promise<unknown> {
-    const { result } = await this.ask("Runtime.evaluate", {
+    const { result, exceptionDetails } = await this.ask("Runtime.evaluate", {
       expression,
       awaitPromise: true,
       returnByValue: true,
       userGesture: true,
     });
+    if (exceptionDetails !== undefined) throw new Error(`${expression}: ${JSON.stringify(exceptionDetails)}`);
     return (result as { value?: unknown }).value;
   }
 
@@ -134,9 +143,10 @@ export class Chromium {
   async close(): Promise<void> {
     const gone = new Promise((resolve) => this.#child.once("exit", resolve));
     this.#socket.terminate();
-    this.#child.kill("SIGKILL");
+    killGroup(this.#child);
     await gone;
-    await rm(this.#folder, { recursive: true, force: true, maxRetries: 5 });
+    // The last of its processes may still be writing.
+    await rm(this.#folder, { recursive: true, force: true, maxRetries: 50 });
   }
 
   #ask(method: string, params: object, sessionId?: string): Promise<Record<string, unknown>> {
@@ -145,5 +155,13 @@ export class Chromium {
       this.#waiting.set(id, { resolve, reject });
       this.#socket.send(JSON.stringify({ id, method, params, ...(sessionId === undefined ? {} : { sessionId }) }));
     });
+  }
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
   }
 }

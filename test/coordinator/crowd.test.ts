@@ -5,7 +5,7 @@ import { keyOf } from "../../src/kit/key.js";
 import { systemRandom } from "../../src/sys/random.js";
 import type { DeviceInfo } from "../../src/wire/adminapi.js";
 import { encodeControl } from "../../src/wire/control.js";
-import { type Bench, openBench } from "./bench.js";
+import { type Bench, openBench, unhurriedClock } from "./bench.js";
 import { joinRaw } from "./rawdevice.js";
 
 /**
@@ -15,18 +15,24 @@ import { joinRaw } from "./rawdevice.js";
  */
 const DEVICES = 200;
 const REVOKED = 20;
+const AT_ONCE = 10;
 let bench: Bench;
 before(async () => {
-  bench = await openBench();
+  bench = await openBench({ parts: { clock: unhurriedClock } });
 });
 after(() => bench.close());
 
 test(`of ${DEVICES} connected devices every one drops a revoked peer, and the receipt counts them all`, {
-  timeout: 60_000,
+  timeout: 300_000,
 }, async (t) => {
   const { secret } = await bench.key({ role: "device", reusable: true });
   const startedAt = performance.now();
-  const crowd = await Promise.all(Array.from({ length: DEVICES }, (_, n) => Member.join(`device-${n}-`, secret)));
+  const crowd: Member[] = [];
+  // Some at a time: each handshake has its own time limit, and one process makes all of them.
+  for (let n = 0; n < DEVICES; n += AT_ONCE) {
+    const some = Array.from({ length: AT_ONCE }, (_, i) => Member.join(`device-${n + i}-`, secret));
+    crowd.push(...(await Promise.all(some)));
+  }
   await Promise.all(crowd.map((member) => member.until((map) => map.split('"online":true').length === DEVICES)));
   t.diagnostic(`${DEVICES} devices joined and saw each other in ${(performance.now() - startedAt).toFixed(0)} ms`);
 

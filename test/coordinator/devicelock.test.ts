@@ -24,7 +24,7 @@ import type { NetworkMap } from "../../src/wire/map.js";
 import { type Bench, openBench } from "./bench.js";
 
 /** The lock between a real coordinator and devices that judge as agents do. */
-const LIMIT = { timeout: 40_000 };
+const LIMIT = { timeout: 120_000 };
 const LOCK = "0123456789abcdef0123456789abcdef";
 const SECRET = "00112233445566778899aabbccddeeff";
 const WRONG_SECRET = "0".repeat(32);

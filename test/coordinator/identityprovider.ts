@@ -3,7 +3,7 @@ import { createServer, request } from "node:https";
 import Provider from "oidc-provider";
 import { localFiles } from "../../src/sys/files.js";
 import { keepTlsIdentity } from "../../src/sys/tls.js";
-import { freePort } from "./process.js";
+import { freePort } from "./freeport.js";
 
 /** A real OpenID Connect provider over HTTPS on loopback, with accounts of the test's choice. */
 export type Account = {

@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 import type { DeviceInfo } from "../../src/wire/adminapi.js";
 import { type Bench, openBench } from "./bench.js";
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 120_000 };
 let bench: Bench;
 before(async () => {
   bench = await openBench();

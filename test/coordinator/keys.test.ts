@@ -6,7 +6,7 @@ import { EPHEMERAL_KEPT_MS, endsWithin, isForgotten } from "../../src/coordinato
 import type { DeviceInfo, KeyRequest, NetworkSettings } from "../../src/wire/adminapi.js";
 import { ADMIN_TOKEN, type Bench, openBench, type TestDevice } from "./bench.js";
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 120_000 };
 let bench: Bench;
 before(async () => {
   bench = await openBench();

@@ -5,8 +5,9 @@ import { pageOf } from "../../src/coordinator/api/page.js";
 import { forbidden } from "../../src/coordinator/destination.js";
 import { ATTEMPTS_MAX, ATTEMPTS_OF_ALL_MAX, LOCKOUT_MS, Lockout } from "../../src/coordinator/lockout.js";
 import { Metrics } from "../../src/coordinator/metrics.js";
-import { neighbourhood, senderOf } from "../../src/coordinator/neighbourhood.js";
+import { senderOf } from "../../src/coordinator/sender.js";
 import type { Cidr, Ip } from "../../src/kit/ip.js";
+import { neighbourhood } from "../../src/kit/neighbourhood.js";
 import { matchesAction } from "../../src/wire/webhooks.js";
 
 const NOW = 1_000_000;

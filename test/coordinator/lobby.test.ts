@@ -8,11 +8,11 @@ function open() {
   const lobby = new Lobby();
   const sent: number[] = [];
   let entered = 0;
-  const enter = (): Place => {
+  const from = (remote: string): Place => {
     const number = entered++;
-    return lobby.enter(() => void sent.push(number));
+    return lobby.enter(remote, () => void sent.push(number));
   };
-  return { lobby, sent, enter };
+  return { lobby, sent, from, enter: () => from("192.0.2.1") };
 }
 const times = <T>(count: number, make: () => T): T[] => Array.from({ length: count }, make);
 
@@ -27,6 +27,15 @@ test("a stranger is pushed out by a full lobby of later ones, the oldest first, 
   times(2, enter);
   assert.deepEqual(sent, [0, 1]);
   assert.equal(lobby.size, LOBBY_MAX);
+});
+
+test("a stranger from elsewhere stays, however many more come from one address", () => {
+  const { sent, from, enter } = open();
+  times(LOBBY_MAX, enter);
+  from("198.51.100.7");
+  times(2 * LOBBY_MAX, enter);
+  assert.equal(sent.length, 2 * LOBBY_MAX + 1);
+  assert.ok(!sent.includes(LOBBY_MAX));
 });
 
 test("those that have begun a handshake take no stranger's place, and no stranger takes theirs", () => {

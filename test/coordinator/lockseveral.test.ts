@@ -7,11 +7,12 @@ import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import { lockKeyOf, lockSecretHash, mapLock, signRecord } from "../../src/wire/lock.js";
 import { TestDevice } from "./bench.js";
+import { freePort } from "./freeport.js";
 import { startPostgres, type TestPostgres } from "./postgres.js";
-import { CoordinatorProcess, freePort } from "./process.js";
+import { CoordinatorProcess } from "./process.js";
 
 /** The device lock over two coordinators of one PostgreSQL. */
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 const LOCK = "0123456789abcdef0123456789abcdef";
 const SECRET = "00112233445566778899aabbccddeeff";
 let folder: string;

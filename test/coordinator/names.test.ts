@@ -5,7 +5,7 @@ import { type Bench, openBench } from "./bench.js";
 import { Member } from "./member.js";
 
 /** Names as an administrator changes them and as devices are told them. */
-const LIMIT = { timeout: 40_000 };
+const LIMIT = { timeout: 120_000 };
 let bench: Bench;
 before(async () => {
   bench = await openBench();

@@ -9,10 +9,10 @@ import { askingMachine } from "./askingmachine.js";
 import type { Bench } from "./bench.js";
 import { overBothStores } from "./bothstores.js";
 import { Browser, fieldOf, type Page } from "./browser.js";
+import { freePort } from "./freeport.js";
 import { CLIENT, type IdentityProvider, openProvider } from "./identityprovider.js";
-import { freePort } from "./process.js";
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 120_000 };
 
 overBothStores(({ open }) => {
   let folder = "";

@@ -8,7 +8,7 @@ import { administratorOf } from "./administrator.js";
 import { type Answered, type Asked, ask, stopAsking } from "./asking.js";
 import { ADMIN_TOKEN, type Bench, openBench } from "./bench.js";
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 let bench: Bench;
 before(async () => {
   bench = await openBench();
@@ -172,12 +172,14 @@ test("exitnode coordinator openapi prints a document whose every reference is th
 });
 
 test("an address that asks without end, and says not who it is, is told to ask less often", LIMIT, async () => {
-  const answers: Answered[] = [];
-  for (let n = 0; n < STRANGERS_ALLOWED.burst + 20; n++)
-    answers.push(await send({ method: "GET", path: "/api/v1/network", token: undefined }));
-  const last = answers.at(-1);
-  assert.deepEqual([answers[0]?.status, last?.status], [200, 429]);
-  assert.match(String(last?.headers["retry-after"]), /^\d+$/);
+  const asked = (): Promise<Answered> => send({ method: "GET", path: "/api/v1/network", token: undefined });
+  let taken = 0;
+  let answer = await asked();
+  for (; answer.status === 200; answer = await asked()) taken++;
+  assert.equal(answer.status, 429);
+  // While it asks, it may ask some more.
+  assert.ok(taken >= STRANGERS_ALLOWED.burst, `${taken} were answered`);
+  assert.match(String(answer.headers["retry-after"]), /^\d+$/);
   assert.equal((await send({ method: "GET", path: "/api/v1/status" })).status, 200);
 });
 

@@ -9,7 +9,7 @@ import { overBothStores } from "./bothstores.js";
 
 /** Whose a device is: by a key that says so, in the map, and against names that somebody else's rights go by. */
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 120_000 };
 
 overBothStores(({ open }) => {
   let bench: Bench;

@@ -7,7 +7,7 @@ import type { PolicyInfo, PolicyPreview } from "../../src/wire/policyapi.js";
 import { administratorOf } from "./administrator.js";
 import { type Bench, openBench, type TestDevice } from "./bench.js";
 
-const LIMIT = { timeout: 30_000 };
+const LIMIT = { timeout: 120_000 };
 let bench: Bench;
 let home: TestDevice;
 let laptop: TestDevice;

@@ -4,11 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { TestDevice } from "./bench.js";
+import { freePort } from "./freeport.js";
 import { startPostgres, type TestPostgres } from "./postgres.js";
-import { CoordinatorProcess, freePort } from "./process.js";
+import { CoordinatorProcess } from "./process.js";
+import { allowedMs } from "./yardstick.js";
 
 /** Two coordinators over one PostgreSQL, and a device at each. */
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
+const ROUNDS = 5;
+const CLOSED = "grants: []";
+const OPEN = "grants: [{ src: ['*'], dst: ['*'] }]";
 let folder: string;
 let postgres: TestPostgres;
 let coordinators: CoordinatorProcess[] = [];
@@ -39,17 +44,22 @@ test("a policy that is set at one coordinator reaches the other's devices within
   const [left, right] = devices;
   if (a === undefined || b === undefined || left === undefined || right === undefined) assert.fail();
   await Promise.all([left.sees("device1"), right.sees("device0")]);
-  const startedAt = performance.now();
-  await a.call("PUT", "/policy", { text: "grants: []" });
-  await right.until(({ map }) => map?.peers.length === 0 && map.filter?.length === 0);
-  const tookMs = performance.now() - startedAt;
-  t.diagnostic(`it took ${tookMs.toFixed(0)} ms`);
-  assert.ok(tookMs < 500, `${tookMs} ms`);
+  // Several, and the middle one counts: a coordinator that looked now and then would be late for each that follows
+  // on another, and a machine with more to do is late for some.
+  const tooksMs: number[] = [];
+  for (let round = 1; round <= ROUNDS; round++) {
+    const startedAt = performance.now();
+    await a.call("PUT", "/policy", { text: round % 2 === 1 ? CLOSED : OPEN });
+    if (round % 2 === 1) await right.until(({ map }) => map?.peers.length === 0 && map.filter?.length === 0);
+    else await right.sees("device0");
+    tooksMs.push(performance.now() - startedAt);
+  }
+  const allowed = await allowedMs(500, () => b.call("GET", "/status"));
+  t.diagnostic(`it took ${tooksMs.map(Math.round).join(", ")} ms of ${Math.round(allowed)}`);
+  const middle = tooksMs.sort((one, other) => one - other)[(ROUNDS - 1) / 2] ?? Infinity;
+  assert.ok(middle < allowed, `${middle} ms of ${allowed}`);
   await b.call("POST", "/policy/rollback", { to: 1 });
-  const saved = await b.call("PUT", "/policy", {
-    text: "grants: [{ src: ['*'], dst: ['*'] }]",
-    replaces: 2,
-  });
+  const saved = await b.call("PUT", "/policy", { text: OPEN, replaces: ROUNDS + 1 });
   assert.notEqual(saved, undefined);
   await left.sees("device1");
 });

@@ -14,13 +14,15 @@ export type TestPostgres = {
   database(): Promise<string>;
   /** One statement in one of its databases. */
   run(database: string, statement: string): Promise<unknown[]>;
-  /** Ends every connection to a database, as a restart of the server would. */
+  /** Ends every connection to a database, as a restart of the server would; fulfilled when what was under way is over. */
   disconnect(database: string): Promise<void>;
   close(): Promise<void>;
 };
 
 const BIN = "/usr/lib/postgresql/15/bin";
 const PORT = 5_432;
+/** For a connection to end, on a machine that has more to do. */
+const END_MS = 60_000;
 
 export async function startPostgres(): Promise<TestPostgres> {
   const [uid, gid] = ["-u", "-g"].map((flag) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" })));
@@ -32,11 +34,9 @@ export async function startPostgres(): Promise<TestPostgres> {
   execFileSync(`${BIN}/initdb`, ["-D", data, "--auth=trust", "--no-sync", "-E", "UTF8"], { ...as, stdio: "pipe" });
   // The coordinators are killed here and never the database: it need not wait for the disk.
   const settings = ["listen_addresses=", `unix_socket_directories=${folder}`, "fsync=off", "max_connections=60"];
-  const server = spawn(`${BIN}/postgres`, ["-D", data, "-p", `${PORT}`, ...settings.flatMap((one) => ["-c", one])], {
-    ...as,
-    stdio: ["ignore", "ignore", "pipe"],
-  });
+  const program = [`${BIN}/postgres`, "-D", data, "-p", `${PORT}`, ...settings.flatMap((one) => ["-c", one])];
   // A test that is killed takes the server along.
+  const server = spawn("setpriv", ["--pdeathsig", "QUIT", ...program], { ...as, stdio: ["ignore", "ignore", "pipe"] });
   const kill = (): void => void server.kill("SIGKILL");
   process.once("exit", kill);
   await ready(server);
@@ -61,7 +61,8 @@ export async function startPostgres(): Promise<TestPostgres> {
     },
     run,
     async disconnect(database) {
-      await run("postgres", `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${database}'`);
+      const ended = `select pg_terminate_backend(pid, ${END_MS}) from pg_stat_activity where datname = '${database}'`;
+      await run("postgres", ended);
     },
     async close() {
       const ended = new Promise((resolve) => server.once("exit", resolve));

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import YAML from "yaml";
 import { toHex, utf8 } from "../../src/kit/bytes.js";
@@ -62,7 +61,9 @@ export class CoordinatorProcess {
   async start(): Promise<void> {
     const { folder } = this.#want;
     const places = { EXITNODE_ETC: folder, EXITNODE_VAR: folder, EXITNODE_RUN: folder };
-    const child = spawn(process.execPath, ["--enable-source-maps", PROGRAM], {
+    // A test that is killed takes it along.
+    const program = [process.execPath, "--enable-source-maps", PROGRAM];
+    const child = spawn("setpriv", ["--pdeathsig", "KILL", ...program], {
       env: { PATH: process.env.PATH ?? "", EXITNODE_LOG: process.env.EXITNODE_LOG ?? "info", ...places },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -121,17 +122,4 @@ export class CoordinatorProcess {
   async devices(): Promise<DeviceInfo[]> {
     return ((await this.call("GET", "/devices")) as { devices: DeviceInfo[] }).devices;
   }
-}
-
-/** A port that nobody has now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      const port = typeof address === "object" && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }

@@ -5,14 +5,14 @@ import { test } from "node:test";
 import { askingMachine } from "./askingmachine.js";
 import { openBench } from "./bench.js";
 import { Chromium, chromiumProgram } from "./chromium.js";
-import { freePort } from "./process.js";
+import { freePort } from "./freeport.js";
 
 const program = chromiumProgram();
 /** EXITNODE_PICTURES: a folder that gets a picture of each page, for a person to look at. */
 const pictures = process.env.EXITNODE_PICTURES;
 
 test("in a real browser: an invitation makes a passkey, the passkey signs in, lets a machine in and shuts it out", {
-  timeout: 90_000,
+  timeout: 300_000,
   ...(program === undefined ? { skip: "no browser is installed here: apt install chromium-headless-shell" } : {}),
 }, async () => {
   const port = await freePort();

@@ -4,6 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { openRelay, type Relay } from "../../src/cli/relaydaemon.js";
 import { REVOKE_WAIT_MS } from "../../src/coordinator/relays.js";
 import { parseKey } from "../../src/kit/key.js";
@@ -11,17 +12,22 @@ import { openHttps } from "../../src/sys/https.js";
 import type { DeviceInfo } from "../../src/wire/adminapi.js";
 import { decodeRelayConfig } from "../../src/wire/relayconfig.js";
 import { type Bench, openBench } from "./bench.js";
+import { freePort } from "./freeport.js";
 import { Member } from "./member.js";
+import { allowedMs } from "./yardstick.js";
 
 /** Relays that are processes of their own, as far as the coordinator can tell. */
-const LIMIT = { timeout: 40_000 };
+const LIMIT = { timeout: 120_000 };
+const LOOK_EVERY_MS = 20;
+/** Of a revocation that a relay holds up: its bound, and what a machine with more to do needs for the rest. */
+const WAITED_MAX_MS = 3 * REVOKE_WAIT_MS;
 let bench: Bench;
 let folder: string;
 let far: Relay;
 before(async () => {
   bench = await openBench();
   folder = await mkdtemp(join(tmpdir(), "exn-cr-"));
-  far = await openFar(0);
+  far = await openFar(await freePort());
 });
 after(async () => {
   await bench.close();
@@ -77,7 +83,8 @@ test("a revoked device is cut within a second at a relay of another machine too,
   assert.deepEqual(await revoke("thief"), { asked: 2, confirmed: 2, silent: [] });
   await thief.until(() => at.refusal !== undefined);
   const cut = (at.states.find(({ kind }) => kind === "waiting")?.at ?? Number.NaN) - askedAt;
-  assert.ok(cut < 1_000, `${cut} ms`);
+  const allowed = await allowedMs(1_000, () => bench.call("GET", "/api/v1/status"));
+  assert.ok(cut < allowed, `${cut} ms of ${allowed}`);
   console.log(`cut at a relay of another machine after ${cut.toFixed(0)} ms`);
   const again = thief.dial(urlOf(far.port), parseKey(far.publicKey), thief.admissions[0]);
   await thief.until(() => again.refusal !== undefined);
@@ -95,10 +102,10 @@ test(
     await far.close();
     const askedAt = performance.now();
     assert.deepEqual(await revoke("later"), { asked: 2, confirmed: 1, silent: ["far"] });
-    assert.ok(performance.now() - askedAt < REVOKE_WAIT_MS + 1_000);
+    assert.ok(performance.now() - askedAt < WAITED_MAX_MS);
     far = await openFar(port);
     const { counters } = far.service.switchboard;
-    while (counters.revocations === 0) await new Promise((resolve) => setImmediate(resolve));
+    while (counters.revocations === 0) await delay(LOOK_EVERY_MS);
     const at = thief.dial(urlOf(port), parseKey(far.publicKey), thief.admissions[0]);
     await thief.until(() => at.refusal !== undefined);
     assert.equal(at.refusal, "revoked");
@@ -138,7 +145,7 @@ test(
     const askedAt = performance.now();
     assert.deepEqual(await revoke("muted"), { asked: 2, confirmed: 1, silent: ["mute"] });
     const took = performance.now() - askedAt;
-    assert.ok(took < REVOKE_WAIT_MS + 1_000, `${took} ms`);
+    assert.ok(took < WAITED_MAX_MS, `${took} ms`);
     assert.equal((await remove("mute")).status, 204);
     assert.equal((await remove("mute")).status, 404);
     assert.equal((await bench.call("GET", "/api/v1/relays")).status, 200);

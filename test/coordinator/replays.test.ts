@@ -8,7 +8,7 @@ import { Failure } from "../../src/kit/failure.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { startEngines } from "./engines.js";
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 const KEY = "0123456789abcdef";
 let started: Awaited<ReturnType<typeof startEngines>>;
 before(async () => {

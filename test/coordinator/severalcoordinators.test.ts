@@ -6,11 +6,12 @@ import { after, before, test } from "node:test";
 import { toBase64 } from "../../src/kit/bytes.js";
 import type { CoordinatorStatus, DeviceInfo } from "../../src/wire/adminapi.js";
 import { TestDevice } from "./bench.js";
+import { freePort } from "./freeport.js";
 import { startPostgres, type TestPostgres } from "./postgres.js";
-import { CoordinatorProcess, freePort } from "./process.js";
+import { CoordinatorProcess } from "./process.js";
 
 /** Two coordinators as two processes over one PostgreSQL, and devices of both. */
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 120_000 };
 let folder: string;
 let postgres: TestPostgres;
 let database: string;

@@ -15,7 +15,7 @@ import { administratorOf } from "./administrator.js";
 import { openBench } from "./bench.js";
 import { startEngines } from "./engines.js";
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 300_000 };
 const BY = { name: "socket", remote: "" };
 let started: Awaited<ReturnType<typeof startEngines>>;
 before(async () => {

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -14,22 +16,24 @@ import { decodeStunAnswer, encodeStunRequest } from "../../src/nat/stun.js";
 import { STUN_ANSWERS_PER_SECOND, serveStun } from "../../src/relay/stunserver.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { type DatagramSocket, openDatagramSocket } from "../../src/sys/dgram.js";
+import { HANDSHAKE_LIMITS } from "../../src/sys/handshakes.js";
 import { listenOn } from "../../src/sys/listening.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { dialStream } from "../../src/sys/streamdial.js";
 import { decodeRelayConfig } from "../../src/wire/relayconfig.js";
 import { LabClock } from "../agent/labclock.js";
+import { freePort } from "../coordinator/freeport.js";
 import { addressOf, SIGNERS } from "./relaylab.js";
 import { TestDevice } from "./relayworld.js";
 
 /** The relay as the daemon opens it: its files, its UDP sockets, and what answers on them. */
 const LOOPBACK = parseIp("127.0.0.1");
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 60_000 };
 const folder = await mkdtemp(join(tmpdir(), "exn-relay-"));
 const [stunPort, otherStunPort] = [await freePort(), await freePort()];
 const config = decodeRelayConfig(
   {
-    listen: { address: "127.0.0.1", port: 0 },
+    listen: { address: "::", port: 0 },
     ...{ stunPort, otherStunPort },
     coordinatorKeys: SIGNERS.map(keyOf),
     metrics: { port: 0 },
@@ -160,16 +164,30 @@ test("the home's own URL carries datagrams where the public one leads nowhere, a
   }
 });
 
+for (const [what, said] of Object.entries({ "say nothing": [], "begin TLS and never go on": [22, 3, 1] }))
+  test(
+    `of a thousand from one address that ${what} none makes room, and a device from elsewhere is in`,
+    LIMIT,
+    async () => {
+      const livedMs: number[] = [];
+      const crowd = Array.from({ length: 1_000 }, () => {
+        const at = performance.now();
+        const socket = connect(relay.port, "127.0.0.1", () => socket.write(Uint8Array.from(said)));
+        socket.on("error", () => undefined).resume();
+        return socket.on("close", () => void livedMs.push(performance.now() - at));
+      });
+      await Promise.all(crowd.map((socket) => once(socket, "connect")));
+      const device = new TestDevice("from elsewhere", `https://[::1]:${relay.port}`, true, relay.publicKey);
+      await device.connected();
+      const early = livedMs.filter((ms) => ms < HANDSHAKE_LIMITS.patienceMs);
+      for (const socket of crowd) socket.destroy();
+      await device.stop();
+      assert.deepEqual(early, []);
+    },
+  );
+
 function received(socket: DatagramSocket): Promise<{ datagram: Uint8Array; from: { port: number } }> {
   return new Promise((resolve) => {
     socket.onReceive = (datagram, from) => resolve({ datagram: new Uint8Array(datagram), from });
   });
-}
-
-/** A UDP port that nobody has at this moment. */
-async function freePort(): Promise<number> {
-  const socket = await openDatagramSocket(0);
-  const { port } = socket;
-  socket.close();
-  return port;
 }

@@ -114,16 +114,18 @@ test("a replayed first message gets an answer and no login", async () => {
   assert.deepEqual(frames, [FRAME.reply, FRAME.refused]);
 });
 
-test("a revoked device is cut within a second by a signed order, refused from then on, and the order works once", async () => {
+test("a revoked device is cut before its signed order is answered, refused from then on, and the order works once", async () => {
   const [target, other] = [await device("target"), await device("bystander")];
   const order = issueRevocation(SIGNER, keyOf(machineOf("target").publicKey), systemRandom(16), Date.now());
   const forged = order.map((byte, i) => (i === 30 ? byte ^ 1 : byte));
   assert.equal(await post(REVOKE_PATH, forged), 403);
   assert.ok(target.client.connected);
-  const at = performance.now();
+  const isIn = (): boolean =>
+    [...relay.service.switchboard.members].some(({ publicKey }) => publicKey === addressOf("target"));
+  assert.ok(isIn());
   assert.equal(await post(REVOKE_PATH, order), 204);
+  assert.ok(!isIn());
   assert.equal(await target.refusal(), "revoked");
-  assert.ok(performance.now() - at < 1_000, `${performance.now() - at} ms`);
   assert.equal(await post(REVOKE_PATH, order), 403, "a replay");
   assert.equal(await post(REVOKE_PATH, order.subarray(1)), 400);
   await target.until(() => target.states.filter(({ kind }) => kind === "waiting").length > 1);
@@ -135,12 +137,11 @@ test("a revoked device is cut within a second by a signed order, refused from th
 });
 
 test("a mapping is tried at the device's own address with its own token", async () => {
-  const asking = await device("asking");
+  const [asking, other] = [await device("asking"), await device("not asking")];
   const token = systemRandom(16);
   asking.client.dialBack({ port: 40_000, token });
-  asking.client.hurry(); // a ping behind it: its answer comes after
-  const before = asking.states.length;
-  await asking.until(() => relay.sent.length > 0 || asking.states.length > before);
+  asking.client.send(addressOf("not asking"), utf8("behind it"));
+  await other.until(() => other.heard.length > 0);
   const [trial] = relay.sent;
   assert.equal(`${trial?.address}:${trial?.port}`, "127.0.0.1:40000");
   assert.equal(toHex(trial?.datagram ?? new Uint8Array()), `45584e4444${toHex(token)}`);
@@ -222,32 +223,24 @@ function post(path: string, body: Uint8Array): Promise<number> {
   });
 }
 
-test("who never logs in, dribbles, or does not read is cut within its bound", async () => {
-  const strict = await openTestRelay({
-    loginTimeoutMs: 500,
-    frameTimeoutMs: 500,
-    writeTimeoutMs: 500,
-    silenceMaxMs: 2_500,
-    pingEveryMs: 500,
-  });
-  const mute = await dialStream(`${strict.url}${RELAY_PATH}`, dialOptions());
-  const dribbling = await dialStream(`${strict.url}${RELAY_PATH}`, dialOptions());
-  const ended = [mute, dribbling].map(
-    (stream) =>
-      new Promise<number>((resolve) => {
-        const at = performance.now();
-        stream.listen({
-          data: () => undefined,
-          written: () => undefined,
-          closed: () => resolve(performance.now() - at),
-        });
-      }),
-  );
-  dribbling.write([Uint8Array.of(FRAME.initiation)]);
-  for (const ms of await Promise.all(ended)) assert.ok(ms < 3_000, `${ms} ms`);
+const CUT = { timeout: 60_000 };
 
-  // This one logs in, and then never reads again: TCP's buffers fill, or its pings stay unanswered.
+for (const [what, said] of Object.entries({ "says nothing": [], dribbles: [FRAME.initiation] }))
+  test(`who opens a stream and ${what} is cut when its time is up`, CUT, async (t) => {
+    const strict = await openTestRelay({ loginTimeoutMs: 500, frameTimeoutMs: 500 });
+    t.after(() => strict.close());
+    const stream = await dialStream(`${strict.url}${RELAY_PATH}`, dialOptions());
+    await new Promise<void>((resolve) => {
+      stream.listen({ data: () => undefined, written: () => undefined, closed: () => resolve() });
+      if (said.length > 0) stream.write([Uint8Array.from(said)]);
+    });
+  });
+
+test("who does not read is cut when a write to it is not taken, and until then little waits for it", CUT, async (t) => {
+  const strict = await openTestRelay({ writeTimeoutMs: 2_000 });
+  t.after(() => strict.close());
   const deaf = connect({ port: strict.port, host: "127.0.0.1", rejectUnauthorized: false });
+  t.after(() => deaf.destroy());
   deaf.on("error", () => undefined);
   deaf.write(`GET ${RELAY_PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: ${RELAY_PROTOCOL}\r\n\r\n`);
   const login = loginOf("deaf");
@@ -273,27 +266,27 @@ test("who never logs in, dribbles, or does not read is cut within its bound", as
       }
     });
   });
+  const { switchboard } = strict.service;
+  const [deafMember = assert.fail("not logged in")] = switchboard.members;
   const sender = new TestDevice("sender", strict.url);
+  t.after(() => sender.stop());
   await sender.connected();
-  const at = performance.now();
-  while (strict.service.switchboard.members.size > 1) {
+  while (switchboard.members.has(deafMember)) {
     sender.client.send(addressOf("deaf"), new Uint8Array(1_300));
     await new Promise((resolve) => setImmediate(resolve));
-    assert.ok(strict.service.switchboard.queuedBytes < 2_000_000);
-    assert.ok(performance.now() - at < 6_000, "still there after 6 s");
+    assert.ok(switchboard.queuedBytes < 2_000_000);
   }
-  deaf.destroy();
-  await sender.stop();
-  await strict.close();
 });
 
 test("on a restart the devices are told, and are back on the new one with what they send", async () => {
-  const first = await openTestRelay();
+  // An address of its own: while nobody listens there, the kernel may give the port to another program.
+  const host = "127.77.78.79";
+  const first = await openTestRelay({}, { host });
   const [left, right] = [new TestDevice("r left", first.url), new TestDevice("r right", first.url)];
   await Promise.all([left.connected(), right.connected()]);
   await first.close();
   await left.until(() => left.states.at(-1)?.kind === "waiting");
-  const second = await openTestRelay({}, first.port);
+  const second = await openTestRelay({}, { host, port: first.port });
   await Promise.all([left.connected(), right.connected()]);
   left.client.send(addressOf("r right"), utf8("again"));
   await right.until(() => right.heard.length > 0);

@@ -39,7 +39,10 @@ export type TestRelay = {
   close(): Promise<void>;
 };
 
-export async function openTestRelay(limits: Partial<RelayLimits> = {}, port = 0): Promise<TestRelay> {
+export async function openTestRelay(
+  limits: Partial<RelayLimits> = {},
+  { host = "127.0.0.1", port = 0 } = {},
+): Promise<TestRelay> {
   const sent: TestRelay["sent"] = [];
   const service = new RelayService({
     noiseKey: RELAY_KEY,
@@ -51,7 +54,7 @@ export async function openTestRelay(limits: Partial<RelayLimits> = {}, port = 0)
     sendDatagram: (address, to, datagram) => void sent.push({ address, port: to, datagram }),
   });
   const served: Served = await serveStreams({
-    address: "127.0.0.1",
+    address: host,
     port,
     ...tls,
     answer: (request) => service.answer(request) ?? { status: 404 },
@@ -67,13 +70,13 @@ export async function openTestRelay(limits: Partial<RelayLimits> = {}, port = 0)
     await service.close();
     await served.close();
   };
-  return { service, port: served.port, url: `https://127.0.0.1:${served.port}`, sent, close };
+  return { service, port: served.port, url: `https://${host}:${served.port}`, sent, close };
 }
 
 export const dialOptions = (signal = new AbortController().signal) => ({
   protocol: RELAY_PROTOCOL,
   bindingHeader: BINDING_HEADER,
-  timeoutMs: 5_000,
+  timeoutMs: 60_000,
   signal,
 });
 

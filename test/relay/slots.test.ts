@@ -5,6 +5,7 @@ import { MINUTE, SECOND } from "../../src/kit/time.js";
 import { RELAY_LIMITS } from "../../src/relay/limits.js";
 import { RelayService } from "../../src/relay/server.js";
 import type { ByteStream, StreamListener } from "../../src/sys/bytestream.js";
+import { HANDSHAKE_LIMITS } from "../../src/sys/handshakes.js";
 import { encodeFrame, FRAME } from "../../src/wire/relay.js";
 import { LabClock, settled } from "../agent/labclock.js";
 import { admissionOf, datagramTo, framesIn, loginOf, numbered, RELAY_KEY, SIGNERS } from "./relaylab.js";
@@ -22,14 +23,13 @@ class Relay {
     random: numbered(),
   });
 
-  connect(): Client {
-    const client = new Client();
+  connect(remote?: string): Client {
+    const client = new Client(remote);
     this.service.accept(client);
     return client;
   }
 
-  async login(name: string): Promise<Client> {
-    const client = this.connect();
+  async login(name: string, client = this.connect()): Promise<Client> {
     const login = loginOf(name);
     client.say(login.first);
     const transport = login.finish(client.frame(FRAME.reply)) ?? assert.fail("not the relay");
@@ -52,12 +52,16 @@ class Relay {
 
 /** A client's end of a connection: the relay's writes are taken at once, or never. */
 class Client implements ByteStream {
-  readonly remote = "192.0.2.1";
+  readonly remote: string;
   readonly binding = undefined;
   reads = true;
   over = false;
   readonly #heard: Uint8Array[] = [];
   #listener: StreamListener | undefined;
+
+  constructor(remote = "192.0.2.1") {
+    this.remote = remote;
+  }
 
   listen(given: StreamListener): void {
     this.#listener = given;
@@ -162,4 +166,18 @@ test("however many say nothing, a device logs in at once, and only so many of th
   assert.equal(mute.filter(({ over }) => !over).length, RELAY_LIMITS.lobbyMax - 1, "the oldest made room");
   await relay.clock.advance(MINUTE);
   assert.equal(relay.service.connections, 0, "nobody answered a ping");
+});
+
+test("a device that is slow to log in is in, however many from one address have come behind it", async () => {
+  const relay = openRelay();
+  const slow = relay.connect("2001:db8::1");
+  for (let i = 0; i < 10 * RELAY_LIMITS.lobbyMax; i++) relay.connect();
+  await relay.clock.advance(9 * SECOND);
+  await relay.login("laptop", slow);
+  assert.ok(!slow.over);
+  assert.equal(relay.service.switchboard.members.size, 1);
+});
+
+test("the lobby has a place for everybody whose TLS handshake may be under way before it", () => {
+  assert.ok(RELAY_LIMITS.lobbyMax >= HANDSHAKE_LIMITS.pendingMax);
 });

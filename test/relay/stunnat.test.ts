@@ -64,7 +64,7 @@ class Place {
   }
 }
 
-describe("one relay through a router of namespaces", { skip: missing, timeout: 40_000 }, () => {
+describe("one relay through a router of namespaces", { skip: missing, timeout: 120_000 }, () => {
   const places: Place[] = [];
   const started = async (...argv: ConstructorParameters<typeof Place>): Promise<Place> => {
     const place = new Place(...argv);

@@ -9,7 +9,7 @@ import { dialOptions, openTestRelay, TestDevice } from "./relayworld.js";
 const relay = await openTestRelay();
 after(() => relay.close());
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 60_000 };
 /** A frame longer than any: where the next one begins cannot be known. */
 const UNREADABLE = Uint8Array.of(FRAME.datagram, 0xff, 0xff);
 

@@ -13,7 +13,7 @@ import { addressOf, framesIn } from "./relaylab.js";
 import { openTestRelay, TestDevice } from "./relayworld.js";
 
 /** Two WireGuard devices whose only network is a relay, and what the relay sees of them. */
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 60_000 };
 const ENDPOINT = { address: parseIp("127.0.0.1"), port: 1 };
 const ECHOES = 200;
 

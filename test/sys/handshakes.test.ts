@@ -12,7 +12,9 @@ import { HANDSHAKE_LIMITS, type HandshakeLimits, queueHandshakes } from "../../s
 import { keepTlsIdentity } from "../../src/sys/tls.js";
 
 /** A real TLS server with few places. */
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 60_000 };
+/** Longer than a test: what takes it does not come. */
+const NEVER_MS = 600_000;
 let key: string;
 let cert: string;
 before(async () => {
@@ -26,12 +28,16 @@ async function open(t: TestContext, limits: Partial<HandshakeLimits>, connection
   const server: Server = createServer({ key, cert }, (_, response) => response.end("served"));
   const sockets = new Set<Socket>();
   queueHandshakes(server, connectionsMax, { ...HANDSHAKE_LIMITS, ...limits });
+  server.on("connection", (socket: Socket) => {
+    const { remotePort } = socket;
+    socket.once("readable", () => server.emit("heard", remotePort));
+  });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
   t.after(async () => {
-    for (const socket of sockets) socket.destroy();
     server.close();
+    for (const socket of sockets) socket.destroy();
     await once(server, "close");
   });
   const kept = <T extends Socket>(socket: T): T => {
@@ -39,6 +45,13 @@ async function open(t: TestContext, limits: Partial<HandshakeLimits>, connection
     return socket.on("error", () => undefined);
   };
   return {
+    /** When the server has the first bytes of a client's. */
+    hears: (client: Socket): Promise<void> =>
+      new Promise((resolve) => {
+        server.on("heard", (port: number) => {
+          if (port === client.localPort) resolve();
+        });
+      }),
     /** Connects and says nothing. */
     silent: async (): Promise<Socket> => {
       const socket = kept(connect(port, "127.0.0.1"));
@@ -51,10 +64,26 @@ async function open(t: TestContext, limits: Partial<HandshakeLimits>, connection
       await once(socket, "secureConnect");
       return socket;
     },
-    /** The answer to a request, or "turned away". */
-    ask: (): Promise<string> =>
+    /** Opens so many connections that say no more than this, and another one whenever one of them has ended. */
+    flood: (count: number, said: Uint8Array): Promise<void> =>
       new Promise((resolve) => {
-        const socket = kept(connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false }));
+        let connected = 0;
+        const again = (): void => {
+          if (!server.listening) return;
+          const socket = kept(connect(port, "127.0.0.1"));
+          socket.on("connect", () => {
+            socket.write(said);
+            if (++connected === count) resolve();
+          });
+          socket.resume().on("close", again);
+        };
+        for (let i = 0; i < count; i++) again();
+      }),
+    /** The answer to a request, or "turned away". */
+    ask: (localAddress = "127.0.0.1"): Promise<string> =>
+      new Promise((resolve) => {
+        const below = kept(connect({ port, host: "127.0.0.1", localAddress }));
+        const socket = kept(connectTls({ socket: below, rejectUnauthorized: false }));
         let said = "";
         socket.on("secureConnect", () => socket.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
         socket.on("data", (text) => {
@@ -77,7 +106,7 @@ test("many more than are worked on at once are all served, one after the other",
 for (const { name, limits, connectionsMax } of [
   { name: "when all connections are taken", limits: { pendingMax: 1 }, connectionsMax: 3 },
   { name: "when too many wait", limits: { pendingMax: 1, waitingMax: 3 }, connectionsMax: 100 },
-  { name: "after a while", limits: { silentMs: 50 }, connectionsMax: 100 },
+  { name: "after a while", limits: { silentMs: 2_000 }, connectionsMax: 100 },
 ])
   test(`those who connect and say nothing hold nobody up, and are cut ${name}`, LIMIT, async (t) => {
     const server = await open(t, limits, connectionsMax);
@@ -88,16 +117,62 @@ for (const { name, limits, connectionsMax } of [
     await ended;
   });
 
-test("who begins a handshake and does not go on loses the place to one who waits", LIMIT, async (t) => {
-  const server = await open(t, { pendingMax: 2, patienceMs: 100 });
-  for (let n = 0; n < 2; n++) (await server.silent()).write(HALF_A_HELLO);
-  assert.deepEqual(await Promise.all([server.ask(), server.ask()]), ["served", "served"]);
+test("who begins a handshake and does not go on is cut, and then one who waits is begun with", LIMIT, async (t) => {
+  const server = await open(t, { pendingMax: 1, patienceMs: 2_000 });
+  const first = await server.silent();
+  first.write(HALF_A_HELLO);
+  const ended = once(first.resume(), "close");
+  assert.equal(await server.ask(), "served");
+  await ended;
+});
+
+test("who does not go on is cut where nobody waits as well", LIMIT, async (t) => {
+  const server = await open(t, { patienceMs: 100 });
+  const only = await server.silent();
+  only.write(HALF_A_HELLO);
+  await once(only.resume(), "close");
+});
+
+for (const { what, said } of [
+  { what: "says nothing", said: new Uint8Array() },
+  { what: "begins handshakes and never goes on", said: HALF_A_HELLO },
+])
+  test(
+    `one address that opens connections without end and ${what} holds up nobody from elsewhere`,
+    LIMIT,
+    async (t) => {
+      const limits = { waitingMax: 8, pendingMax: 8, silentMs: NEVER_MS, patienceMs: NEVER_MS, waitMs: NEVER_MS };
+      const server = await open(t, limits);
+      await server.flood(50, said);
+      for (let i = 0; i < 5; i++) assert.equal(await server.ask("127.0.0.2"), "served");
+    },
+  );
+
+test("all the places are for one address while nobody else comes", LIMIT, async (t) => {
+  const server = await open(t, { waitingMax: 50, pendingMax: 8 });
+  const answers = await Promise.all(Array.from({ length: 50 }, () => server.ask()));
+  assert.deepEqual([...new Set(answers)], ["served"]);
+});
+
+test("who resets the connection while it waits for its turn harms nobody", LIMIT, async (t) => {
+  const server = await open(t, { pendingMax: 1, patienceMs: 2_000 });
+  for (let n = 0; n < 2; n++) {
+    const client = await server.silent();
+    const heard = server.hears(client);
+    client.write(HALF_A_HELLO);
+    await heard;
+    if (n === 1) client.resetAndDestroy();
+  }
+  assert.equal(await server.ask(), "served");
 });
 
 test("who has waited too long is not begun with, and is served when coming again", LIMIT, async (t) => {
-  const server = await open(t, { pendingMax: 1, patienceMs: 1_000, waitMs: 50 });
-  (await server.silent()).write(HALF_A_HELLO);
-  assert.equal(await server.ask(), "turned away", "the place comes free after a second");
+  const server = await open(t, { pendingMax: 1, patienceMs: 3_000, waitMs: 1_000 });
+  const first = await server.silent();
+  const heard = server.hears(first);
+  first.write(HALF_A_HELLO);
+  await heard;
+  assert.equal(await server.ask(), "turned away", "the place comes free after three seconds");
   assert.equal(await server.ask(), "served");
 });
 

@@ -9,6 +9,7 @@ import { localExec, mustRun } from "../../src/sys/exec.js";
 import { localFiles } from "../../src/sys/files.js";
 import type { SshTarget } from "../../src/sys/ssh.js";
 import { ensureSshKey } from "../../src/sys/sshkey.js";
+import { freePort } from "../coordinator/freeport.js";
 
 /** Why a test against a real sshd cannot run here; undefined when it can. */
 export const sshdMissing =
@@ -20,7 +21,7 @@ export const sshdMissing =
 
 export type Sshd = { readonly target: SshTarget; readonly folder: string; close(): Promise<void> };
 
-const START_MAX_MS = 5_000;
+const START_MAX_MS = 60_000;
 
 /** A real sshd on loopback with a configuration, host key and authorized key of its own; `more` are lines of it. */
 export async function startSshd(more: readonly string[] = [], netns?: string): Promise<Sshd> {
@@ -67,17 +68,6 @@ export async function startSshd(more: readonly string[] = [], netns?: string): P
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
 }
 
 const inside = (netns: string | undefined): string[] => (netns === undefined ? [] : ["ip", "netns", "exec", netns]);

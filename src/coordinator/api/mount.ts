@@ -1,11 +1,11 @@
 import { type Context, Hono } from "hono";
 import { asFailure, Failure } from "../../kit/failure.js";
+import { neighbourhood } from "../../kit/neighbourhood.js";
 import type { Millis } from "../../kit/time.js";
 import type { Log } from "../../sys/log.js";
 import { API_PREFIX, type Scope } from "../../wire/adminapi.js";
 import { Allowance } from "../allowance.js";
 import { METRICS_TYPE, type Metrics } from "../metrics.js";
-import { neighbourhood } from "../neighbourhood.js";
 import { bodyText, jsonOf, paramOf, queryOf } from "./body.js";
 import { type Caller, callerOf, type Gate } from "./caller.js";
 import { problem } from "./problem.js";

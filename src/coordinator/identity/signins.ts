@@ -1,13 +1,13 @@
 import { equalSecrets, utf8 } from "../../kit/bytes.js";
 import { asFailure, Failure } from "../../kit/failure.js";
 import type { Key } from "../../kit/key.js";
+import { neighbourhood } from "../../kit/neighbourhood.js";
 import { MINUTE, type Millis } from "../../kit/time.js";
 import type { Log } from "../../sys/log.js";
 import type { Random } from "../../sys/random.js";
 import type { Refusal } from "../../wire/control.js";
 import { Allowance } from "../allowance.js";
 import { isMember, waitingOf } from "../device.js";
-import { neighbourhood } from "../neighbourhood.js";
 import type { Registry } from "../registry.js";
 import type { SignInRow } from "../store/schema.js";
 import type { Store, StoreView } from "../store/store.js";

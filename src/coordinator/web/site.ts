@@ -1,6 +1,7 @@
 import { type Context, Hono } from "hono";
 import * as z from "zod";
 import { asFailure, Failure } from "../../kit/failure.js";
+import { neighbourhood } from "../../kit/neighbourhood.js";
 import type { Millis } from "../../kit/time.js";
 import type { Log } from "../../sys/log.js";
 import { parseWith } from "../../wire/schema.js";
@@ -16,7 +17,6 @@ import type { Session } from "../identity/sessions.js";
 import { CONFIRM_PATH } from "../identity/signins.js";
 import type { User } from "../identity/user.js";
 import { OIDC_RETURN_PATH } from "../identity/webaddress.js";
-import { neighbourhood } from "../neighbourhood.js";
 import { SCRIPT, STYLE } from "./assets.js";
 import { codePage, confirmPage, devicesPage, donePage, failurePage, invitePage, signInPage } from "./pages.js";
 
