@@ -1,4 +1,4 @@
-import type { PostgresPool } from "kysely";
+import type { PostgresCursor, PostgresPool, PostgresPoolClient, PostgresQueryResult } from "kysely";
 import pg from "pg";
 import { Failure } from "../kit/failure.js";
 import { type Millis, SECOND } from "../kit/time.js";
@@ -69,7 +69,7 @@ export function openPostgres(want: PostgresWant): Postgres {
   return {
     pool: {
       connect: () =>
-        pool.connect().catch((error: unknown) => {
+        pool.connect().then(lend, (error: unknown) => {
           throw away(error);
         }),
       end: () => pool.end(),
@@ -79,6 +79,24 @@ export function openPostgres(want: PostgresWant): Postgres {
       await pool.query("select pg_notify($1, $2)", [channel, payload]);
     },
   };
+}
+
+/**
+ * A connection is not lent again after a failure that is more than its statement's: the server's last word on it may
+ * come as a statement's answer, a moment before its end, and an answer that came too late would be the next one's.
+ */
+function lend(client: pg.PoolClient): PostgresPoolClient {
+  let broken = false;
+  function query<R>(sql: string, parameters: readonly unknown[]): Promise<PostgresQueryResult<R>>;
+  function query<R>(cursor: PostgresCursor<R>): PostgresCursor<R>;
+  // It is always text: the dialect is given no cursor.
+  function query(sql: unknown, parameters: readonly unknown[] = []): unknown {
+    return client.query(String(sql), [...parameters]).catch((error: unknown) => {
+      broken ||= !(error instanceof pg.DatabaseError && error.severity === "ERROR");
+      throw error;
+    });
+  }
+  return { query, release: () => client.release(broken) };
 }
 
 function listenForEver(

@@ -4,19 +4,26 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { before, test } from "node:test";
 import { localFiles } from "../../src/sys/files.js";
+import { HANDSHAKE_LIMITS } from "../../src/sys/handshakes.js";
 import { serveHttps } from "../../src/sys/httpserver.js";
-import { keepTlsIdentity } from "../../src/sys/tls.js";
+import { keepTlsIdentity, type TlsIdentity } from "../../src/sys/tls.js";
 
-const CLOSED_WITHIN_MS = 5_000;
+/** Less than a handshake is given. */
+const CLOSED_WITHIN_MS = HANDSHAKE_LIMITS.silentMs - 1_000;
+let tls: TlsIdentity;
+before(async () => {
+  const folder = await mkdtemp(join(tmpdir(), "exn-listening-"));
+  const paths = { key: join(folder, "key"), certificate: join(folder, "crt") };
+  tls = await keepTlsIdentity(localFiles, paths, ["127.0.0.1"], Date.now());
+  await rm(folder, { recursive: true });
+});
 
 test("a server is closed at once while somebody's TLS handshake is under way", {
   timeout: CLOSED_WITHIN_MS,
 }, async () => {
-  const folder = await mkdtemp(join(tmpdir(), "exn-listening-"));
-  const paths = { key: join(folder, "key"), certificate: join(folder, "crt") };
-  const { key, certificate } = await keepTlsIdentity(localFiles, paths, ["127.0.0.1"], Date.now());
+  const { key, certificate } = tls;
   const served = await serveHttps({
     address: "127.0.0.1",
     port: 0,
@@ -37,5 +44,4 @@ test("a server is closed at once while somebody's TLS handshake is under way", {
   await served.close();
   await ended;
   assert.ok(silent.destroyed);
-  await rm(folder, { recursive: true });
 });

@@ -7,10 +7,12 @@ import { parseIp } from "../../src/kit/ip.js";
 import { type AnswerName, localNameService, type NameTransport } from "../../src/sys/nameservice.js";
 
 /** Real sockets on loopback. */
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 60_000 };
 const ADDRESSES = ["127.0.0.1", "::1"].map(parseIp);
 const REVERSED: AnswerName = async (query) => query.slice().reverse();
-const any = { timeoutMs: 2_000, isReply: () => true };
+const any = { timeoutMs: 20_000, isReply: () => true };
+/** Longer than a test: what takes it does not come. */
+const NEVER_MS = 600_000;
 
 for (const over of ["udp", "tcp"] as const satisfies readonly NameTransport[])
   for (const address of ADDRESSES)
@@ -35,9 +37,8 @@ test("a silent server is given up after the time, and a port that nobody listens
     assert.ok(performance.now() - startedAt >= 140);
   }
   await served.close();
-  const startedAt = performance.now();
-  assert.equal(await localNameService.ask(to, Uint8Array.of(1), { ...any, over: "udp", timeoutMs: 5_000 }), undefined);
-  assert.ok(performance.now() - startedAt < 2_000);
+  const none = await localNameService.ask(to, Uint8Array.of(1), { ...any, over: "udp", timeoutMs: NEVER_MS });
+  assert.equal(none, undefined);
 });
 
 test("what is no reply is waited past, and a stranger's datagram is not even looked at", LIMIT, async () => {
@@ -55,7 +56,7 @@ test("what is no reply is waited past, and a stranger's datagram is not even loo
     { address: parseIp("127.0.0.1"), port: server.address().port },
     Uint8Array.of(0),
     {
-      ...{ over: "udp", timeoutMs: 2_000 },
+      ...{ over: "udp", timeoutMs: 20_000 },
       isReply: (message) => {
         looked.push(message[0] ?? 0);
         return message[0] === 2;
