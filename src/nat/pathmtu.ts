@@ -37,9 +37,9 @@ export const fittingMtu = (carried: readonly number[], least: number): number =>
 export class MtuSearch {
   readonly #timeout: Millis;
   readonly #usual = [...USUAL];
-  /** Sizes up to `low` are proven or promised by the RFCs; `high` and above are lost. */
+  /** Sizes up to `low` are proven or promised by the RFCs; those not answered in time are lost, unless they are late. */
   #low: number;
-  #high = MTU_MAX + 1;
+  readonly #lost = new Set<number>([MTU_MAX + 1]);
   #size: number | undefined;
   #tries = 0;
   #dueAt: Millis;
@@ -64,7 +64,7 @@ export class MtuSearch {
   tick(now: Millis): number | undefined {
     if (this.#size === undefined || now < this.#dueAt) return undefined;
     if (this.#tries === MTU_TRIES) {
-      this.#high = this.#size;
+      this.#lost.add(this.#size);
       this.#choose();
       if (this.#size === undefined) return undefined;
     }
@@ -73,12 +73,17 @@ export class MtuSearch {
     return this.#size;
   }
 
-  /** A ping of this size was answered. */
+  /** A ping of this size was answered. A late answer, of a line or a machine that is busy, takes back what was lost. */
   passed(size: number, now: Millis): void {
-    if (size <= this.#low || size >= this.#high) return;
+    if (size <= this.#low) return;
     this.#low = size;
     this.#choose();
     this.#dueAt = now;
+  }
+
+  /** The smallest that is lost. */
+  get #high(): number {
+    return Math.min(...[...this.#lost].filter((size) => size > this.#low));
   }
 
   #choose(): void {

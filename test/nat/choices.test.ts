@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatEndpoint, parseEndpoint } from "../../src/kit/endpoint.js";
 import { type Cidr, parseIp } from "../../src/kit/ip.js";
+import { EasySide } from "../../src/nat/birthday.js";
 import { gatherCandidates, usableCandidates } from "../../src/nat/candidates.js";
 import { type Obstacle, whyRelayed } from "../../src/nat/path.js";
 import { isBetter } from "../../src/nat/pathchoice.js";
 import { fittingMtu, MtuSearch, TUNNEL_MTU_MAX, tunnelMtu } from "../../src/nat/pathmtu.js";
 import { chooseHome, RelayLatencies } from "../../src/nat/relaychoice.js";
 import { judge } from "../../src/nat/stunreport.js";
+import { systemRandom } from "../../src/sys/random.js";
 
 /** Candidates, the choice among paths and relays, path MTU, and the words for all of it. */
 
@@ -170,6 +172,18 @@ test("a path of 1500 bytes is known after one ping, and carries 1440 bytes of tu
   assert.deepEqual([tunnelMtu(1_500, 4), tunnelMtu(1_500, 6)], [1_440, 1_420]);
 });
 
+for (const late of [1_500, 1_420])
+  test(`an answer for ${late} bytes that comes after the search took them for lost is believed`, () => {
+    const search = new MtuSearch(4, 30, 0);
+    let now = 0;
+    for (; search.deadline !== undefined; now = search.deadline ?? now) search.tick(now);
+    assert.equal(search.found, 576);
+    search.passed(late, now);
+    for (; search.deadline !== undefined; now = search.deadline ?? now) search.tick(now);
+    const { found = 0 } = search;
+    assert.ok(found >= late && found < late + 4, `${found}`);
+  });
+
 test("a tunnel's packets fit the narrowest measured path, and never get smaller than the network's least", () => {
   assert.equal(fittingMtu([1_440, 1_340], 1_280), 1_340);
   assert.equal(fittingMtu([1_064, 1_420], 1_280), 1_280);
@@ -191,4 +205,16 @@ test("every obstacle has words and help, and neither ends in a full stop", () =>
   const [last] = obstacles.slice(-1);
   assert.ok(last !== undefined);
   assert.equal(whyRelayed(last).words, "no answer from 203.0.113.7:1, 203.0.113.7:2, 203.0.113.7:3 and 1 more");
+});
+
+test("timers that ring late cost no guesses: there are as many in the end, and never a crowd at once", () => {
+  for (const lateMs of [0, 30, 60]) {
+    const side = new EasySide(ips("203.0.113.7"), systemRandom, 0);
+    const steps: number[] = [];
+    for (let now = 0; now < 18_000; now = side.deadline + (steps.length === 50 ? 700 : lateMs))
+      steps.push(side.tick(now).length);
+    const sent = steps.reduce((sum, step) => sum + step);
+    assert.ok(sent >= 1_770 && sent <= 1_810, `${sent} guesses, ${lateMs} ms late`);
+    assert.ok(Math.max(...steps) <= 20, `${Math.max(...steps)} at once`);
+  }
 });

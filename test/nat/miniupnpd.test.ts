@@ -18,7 +18,7 @@ const OUTSIDE = "11.1.1.1";
 const CLIENT = "192.168.77.20";
 const NEIGHBOUR = "192.168.77.21";
 const PORT = 51_820;
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 60_000;
 
 const missing = process.getuid?.() !== 0 ? "needs root" : !existsSync("/usr/sbin/miniupnpd") && "needs miniupnpd";
 
