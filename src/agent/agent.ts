@@ -20,7 +20,7 @@ import { type Identity, loadIdentity } from "./identity.js";
 import { latestOnly } from "./latest.js";
 import { openControl } from "./line.js";
 import { answerLock, lockStatus, refuseKept } from "./lockdesk.js";
-import { type Memory, nothing, recall, rememberAdmission, rememberHeard, rememberWish } from "./memory.js";
+import { type Memory, nothing, recall, rememberHeard, rememberRelays, rememberWish } from "./memory.js";
 import { Lookups } from "./names/lookups.js";
 import { netcheck } from "./netcheck.js";
 import { clearNetwork, setNetwork } from "./network.js";
@@ -89,7 +89,10 @@ export class Agent {
       this.#failure ??= asFailure(error);
       stop();
     };
-    const tasks = [this.#talk(this.#identity, this.#traversal), this.#beat(this.#traversal), this.#askSeen()];
+    const { paths } = this.#traversal;
+    const switched = (): void => void this.#try(this.#reconcile());
+    const exits = this.#exits.watch(paths, () => this.#pause(BEAT_MS), switched);
+    const tasks = [exits, this.#talk(this.#identity, this.#traversal), this.#beat(this.#traversal), this.#askSeen()];
     await Promise.all(tasks.map((task) => task.catch(broken)));
     await this.#traversal.stop();
     await this.#leave();
@@ -137,9 +140,9 @@ export class Agent {
     refuseKept(this.#memory.lock, wish, this.#memory.map);
     checkWish(wish, this.#memory.map);
     this.#exits.want(wish, this.#memory.map);
+    this.#wakeExit(); // before the routes, which take longer than a relay's dial
     await rememberWish(this.#parts.files, this.#parts.folders.var, wish, this.#exits.choice);
     await this.#reconcile();
-    this.#wakeExit();
     return this.#status();
   }
 
@@ -178,10 +181,10 @@ export class Agent {
     const traversal = new Traversal(this.#parts, this.#config, identity, {
       onReport: (report) => this.#control?.report(report),
       onCall: (to, probe) => this.#control?.call(to, probe),
-      onAdmission: (admission) => void this.#try(rememberAdmission(files, folders.var, admission)),
+      onRelays: (known) => void this.#try(rememberRelays(files, folders.var, known)),
     });
     traversal.attach(backend);
-    if (this.#memory.admission !== undefined) traversal.relays.admit(this.#memory.admission);
+    traversal.relays.recall(this.#memory.relays);
     return traversal;
   }
 
@@ -267,7 +270,6 @@ export class Agent {
   async #beat(traversal: Traversal): Promise<void> {
     for (let beat = 1; await this.#pause(BEAT_MS); beat++) {
       const isLook = (beat * BEAT_MS) % LOOK_INTERVAL_MS === 0;
-      if (this.#exits.beat((peer) => traversal.paths.ping(peer))) await this.#try(this.#reconcile());
       if (this.#identity?.wireguard.follow(this.#memory.map?.self, this.#parts.clock)) this.#control?.greetAgain();
       const move = traversal.look();
       if (move === "elsewhere") this.#exits.moved();
@@ -321,10 +323,8 @@ export class Agent {
   }
 
   #networks(): Cidr[] {
-    return this.#parts
-      .netInfo()
-      .addresses.filter((address) => address.interface !== this.#config.interface)
-      .map(({ network }) => network);
+    const near = this.#parts.netInfo().addresses.filter((address) => address.interface !== this.#config.interface);
+    return near.map(({ network }) => network);
   }
 
   /** False when it is time to stop. */

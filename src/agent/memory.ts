@@ -9,6 +9,7 @@ import { Atlas } from "./atlas.js";
 import type { Choice } from "./desired.js";
 import { NO_WISH, readWish, type Wish, wishText } from "./exits/wish.js";
 import { Lock, recallLock } from "./lock.js";
+import type { RelayMemory } from "./relays.js";
 
 /** What an agent remembers across restarts, so that it works while the coordinator is away. */
 export type Memory = {
@@ -23,19 +24,20 @@ export type Memory = {
   readonly wish: Wish;
   /** Where peers were last heard from, by public key: an exit node greets them there after a restart. */
   heard: Readonly<Record<string, string>>;
-  /** To the relays; it may have expired. */
-  admission: Uint8Array | undefined;
+  /** Where peers look for this device, and what the relays let it in with. */
+  readonly relays: RelayMemory;
 };
 
 const HEARD_FILE = "heard.json";
 const ADMISSION_FILE = "admission";
+const HOME_FILE = "home-relay";
 const SEAL_KEY_FILE = "seal.key";
 const heardFile = z.record(z.string().max(64), z.string().max(64));
 
 /** What an agent knows that has just begun. */
 export const nothing = (): Memory => ({
   ...{ map: undefined, atlas: new Atlas(), altered: false, lock: new Lock({ records: [] }, async () => undefined) },
-  ...{ wish: NO_WISH, heard: {}, admission: undefined },
+  ...{ wish: NO_WISH, heard: {}, relays: { home: undefined, admission: undefined } },
 });
 
 /** A file that does not parse counts as absent: the coordinator sends a fresh map, the user chooses again. */
@@ -55,7 +57,10 @@ export async function recall(files: Files, folder: string, lockKey: Key): Promis
     altered,
     wish,
     heard: heard.success ? heard.data : {},
-    admission: fromBase64((await files.readText(`${folder}/${ADMISSION_FILE}`))?.trim() ?? "-"),
+    relays: {
+      home: (await files.readText(`${folder}/${HOME_FILE}`))?.trim(),
+      admission: fromBase64((await files.readText(`${folder}/${ADMISSION_FILE}`))?.trim() ?? "-"),
+    },
   };
 }
 
@@ -81,8 +86,11 @@ export async function rememberHeard(files: Files, folder: string, heard: Memory[
   await files.write(`${folder}/${HEARD_FILE}`, `${JSON.stringify(heard)}\n`, { mode: 0o600 });
 }
 
-export async function rememberAdmission(files: Files, folder: string, admission: Uint8Array): Promise<void> {
-  await files.write(`${folder}/${ADMISSION_FILE}`, `${toBase64(admission)}\n`, { mode: 0o600 });
+export async function rememberRelays(files: Files, folder: string, { home, admission }: RelayMemory): Promise<void> {
+  const write = (name: string, text: string): Promise<void> =>
+    files.write(`${folder}/${name}`, `${text}\n`, { mode: 0o600 });
+  if (home !== undefined) await write(HOME_FILE, home);
+  if (admission !== undefined) await write(ADMISSION_FILE, toBase64(admission));
 }
 
 /** Mode 0600: a map names every device and where it was last reachable. */

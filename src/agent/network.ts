@@ -2,6 +2,7 @@ import * as z from "zod";
 import { Failure } from "../kit/failure.js";
 import type { Cidr } from "../kit/ip.js";
 import { tryJson } from "../kit/json.js";
+import { shellWord } from "../kit/shell.js";
 import type { LocalResolver } from "../netconf/clientdns.js";
 import {
   type HostNet,
@@ -77,13 +78,18 @@ async function reach(parts: NetworkParts, device: string, want: HostNet | undefi
   return observed;
 }
 
+/**
+ * One program asks them all: starting one holds up whatever else this process does, and a dozen at once are felt on a
+ * busy machine by who waits for the first packet.
+ */
 async function observe({ exec, files, folders }: NetworkParts, device: string): Promise<ObservedHostNet> {
+  const asked = observeHostNet(device);
+  const line = (argv: readonly string[]): string => `${argv.map(shellWord).join(" ")}; printf '\\000%d\\000' $?`;
+  const { stdout } = await exec.run(["sh", "-c", asked.map(({ argv }) => line(argv)).join("\n")]);
+  const said = stdout.split("\0");
   const outputs: Partial<Record<Observation, Output>> = {};
-  await Promise.all(
-    observeHostNet(device).map(async ({ name, argv }) => {
-      outputs[name] = await exec.run(argv);
-    }),
-  );
+  for (const [i, { name }] of asked.entries())
+    outputs[name] = { stdout: said[2 * i] ?? "", exitCode: Number(said[2 * i + 1] ?? 1) };
   const previous: Previous = readPrevious(await files.readText(`${folders.var}/${PREVIOUS_FILE}`));
   return readHostNet(device, outputs as Record<Observation, Output>, previous);
 }

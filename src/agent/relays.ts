@@ -42,6 +42,15 @@ export type RelayStanding = {
   readonly roundTripMs: Millis | undefined;
 };
 
+/** What an agent remembers across restarts: peers look for it at the relay that was its home, and find it at once. */
+export type RelayMemory = { readonly home: string | undefined; readonly admission: Uint8Array | undefined };
+
+/**
+ * STUN has answered by then, where it gets through: two tries and a far server's round trip. Who waits longer for the
+ * nearest relay is called by nobody meanwhile.
+ */
+export const HOME_WAIT_MS: Millis = 300;
+
 type Line = {
   readonly relay: MapRelay;
   readonly dialer: RelayDialer;
@@ -60,7 +69,11 @@ export class Relays {
   #relays: readonly MapRelay[] = [];
   #admission: Uint8Array | undefined;
   #home: string | undefined;
+  /** Of an earlier run. */
+  #formerHome: string | undefined;
+  /** STUN has answered, or had its time. */
   #located = false;
+  readonly #over = new AbortController();
 
   constructor(parts: RelaysParts, machineKey: KeyPair, events: RelaysEvents) {
     this.#parts = parts;
@@ -77,7 +90,18 @@ export class Relays {
     return this.#relays;
   }
 
+  get memory(): RelayMemory {
+    return { home: this.#home, admission: this.#admission };
+  }
+
+  /** Goes on as an earlier run ended; the admission may have expired. */
+  recall({ home, admission }: RelayMemory): void {
+    this.#formerHome = home;
+    if (admission !== undefined) this.admit(admission);
+  }
+
   setRelays(relays: readonly MapRelay[]): void {
+    if (this.#relays.length === 0 && relays.length > 0) void this.#waitForStun();
     const same = (one: MapRelay, other: MapRelay): boolean =>
       urlsOf(one).join() === urlsOf(other).join() && one.relayKey === other.relayKey;
     this.#relays = relays;
@@ -89,7 +113,7 @@ export class Relays {
     this.#choose(true);
   }
 
-  /** A new admission, or one from the disk that may still be good. */
+  /** A new admission. */
   admit(admission: Uint8Array): void {
     if (admission.length !== ADMISSION_BYTES) return;
     const before = this.#admission;
@@ -171,15 +195,27 @@ export class Relays {
   }
 
   stop(): void {
+    this.#over.abort();
     for (const { stop } of this.#lines.values()) stop.abort();
     this.#lines.clear();
   }
 
+  async #waitForStun(): Promise<void> {
+    const inTime = await this.#parts.clock.sleep(HOME_WAIT_MS, this.#over.signal).then(
+      () => true,
+      () => false,
+    );
+    if (!inTime || this.#located) return;
+    this.#located = true;
+    this.#choose(true);
+  }
+
   #choose(online: boolean): void {
-    const known = this.#relays.some(({ id }) => id === this.#home) ? this.#home : undefined;
+    const isRelay = (id: string | undefined): boolean => this.#relays.some((relay) => relay.id === id);
+    const known = [this.#home, this.#formerHome].find(isRelay);
     const latencies = this.#latencies.best(this.#parts.clock.now());
-    const ours = latencies.filter(({ relay }) => this.#relays.some(({ id }) => id === relay));
-    // Where STUN does not get through, any relay is better than none; where it may yet, it is worth waiting for.
+    const ours = latencies.filter(({ relay }) => isRelay(relay));
+    // Where STUN does not get through, any relay is better than none; where it may yet, it is worth a moment.
     const any = this.#located || this.#relays.length === 1 ? this.#relays[0]?.id : undefined;
     const home = chooseHome(ours, known, online) ?? any;
     if (home !== this.#home) {

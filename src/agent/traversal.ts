@@ -23,7 +23,7 @@ import type { Identity } from "./identity.js";
 import { Locator } from "./locator.js";
 import { GIVE_UP_MS, Paths } from "./paths.js";
 import { PortMapping } from "./portmapping.js";
-import { Relays } from "./relays.js";
+import { type RelayMemory, Relays } from "./relays.js";
 import { describeDevice } from "./report.js";
 import { Silences } from "./silences.js";
 import {
@@ -54,8 +54,8 @@ export type TraversalEvents = {
   onReport(report: DeviceReport): void;
   /** A sealed probe for a peer that no relay reaches. */
   onCall(to: Key, probe: string): void;
-  /** An admission worth keeping. */
-  onAdmission(admission: Uint8Array): void;
+  /** Worth keeping for the next run. */
+  onRelays(known: RelayMemory): void;
 };
 
 /** After a move, for a network comes in pieces: an address, then its routes, then its resolvers. */
@@ -84,6 +84,9 @@ export class Traversal {
   #wanted = "";
   #settling: readonly Millis[] = [];
   #online = false;
+  /** WireGuard's interface has been seen. */
+  #isOpen = false;
+  #home: string | undefined;
 
   constructor(parts: TraversalParts, config: AgentConfig, identity: Identity, events: TraversalEvents) {
     this.#parts = parts;
@@ -146,7 +149,7 @@ export class Traversal {
 
   admit(admission: Uint8Array): void {
     this.relays.admit(admission);
-    this.#events.onAdmission(admission);
+    this.#events.onRelays(this.relays.memory);
   }
 
   /** Whether the coordinator is there: while it is not, peers could not hear of another home. */
@@ -197,6 +200,9 @@ export class Traversal {
     this.#listenPort = state.listenPort;
     this.paths.observe(state);
     this.#silences.observe(state, this.#parts.clock.now());
+    // A round begun before WireGuard's port was there may have asked nobody, and the next one is far.
+    if (!this.#isOpen && this.#stun?.blocked !== false) this.#locate();
+    this.#isOpen = true;
     const seen = this.#apps.observe(state, this.#map?.peers ?? [], this.#parts.clock.wall());
     if (moved || seen) this.#told();
   }
@@ -303,6 +309,8 @@ export class Traversal {
   }
 
   #relaysChanged(): void {
+    if (this.relays.home !== this.#home) this.#events.onRelays(this.relays.memory);
+    this.#home = this.relays.home;
     this.paths.relaysChanged();
     if (this.portMapping.status === undefined) void this.#mapPort();
     this.#told();

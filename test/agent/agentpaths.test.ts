@@ -90,6 +90,35 @@ test("a relay is dialed with the admission of the last run while the coordinator
   await second.stop();
 });
 
+test("a restarted agent greets with the home relay that it had, and dials it, before any STUN server has answered", async () => {
+  const world = new World();
+  world.coordinator.map = { ...PROBING, relays: [RELAY] };
+  const keys = { machineKey: DISCOVERY, publicKey: DISCOVERY };
+  world.coordinator.admission = toBase64(issueAdmission(systemRandom(32), { ...keys, now: world.clock.wall() }));
+  const first = await world.start();
+  const other = { ...RELAY, id: "r0", name: "other", url: "https://other.example", stunPort: 3_478 };
+  world.coordinator.push({ ...PROBING, seq: 8, relays: [other, RELAY] });
+  await world.clock.advance(SECOND);
+  await first.stop();
+  world.relaysDialed.splice(0);
+  const second = await world.start();
+  assert.equal(world.coordinator.hellos.at(-1)?.report.homeRelay, "r1");
+  assert.deepEqual([...new Set(world.relaysDialed)], ["near.example"]);
+  await second.stop();
+});
+
+test("a map that changes nothing of the machine starts two programs: one asks the filter's table, one all the rest", async () => {
+  const world = new World();
+  world.coordinator.map = PROBING;
+  const agent = await world.start();
+  await settled();
+  world.machine.started = 0;
+  world.coordinator.push({ ...PROBING, seq: 8, peers: PROBING.peers.map((peer) => ({ ...peer, online: false })) });
+  await world.clock.advance(1);
+  assert.equal(world.machine.started, 2);
+  await agent.stop();
+});
+
 test("ping of a name that nobody has, and of a peer without probes, says what to do", async () => {
   const world = new World();
   world.coordinator.map = PROBING;

@@ -87,7 +87,7 @@ test("a data plane that ends by itself ends the agent, with the routing given ba
 });
 
 test("a join key on disk that is no join key ends the agent in order, with its reason", {
-  timeout: 5_000,
+  timeout: 60_000,
 }, async () => {
   const world = new World();
   world.disk.set("/var/join.key", "exnkey1-half\n");

@@ -46,7 +46,7 @@ for (const dataPlane of ["userspace", "kernel"] as const)
         await until("it is there", async () => (await exitPeer(name)) !== undefined);
         assert.equal(await at(), WAYS[1].own);
       }
-      assert.ok(await pings(world.phone, WEB, "-W", "1"));
+      assert.ok(await pings(world.phone, WEB));
     });
 
     test("is back after the exit node's agent was killed, before it has to begin anew by itself", async (t) => {
@@ -65,11 +65,10 @@ for (const dataPlane of ["userspace", "kernel"] as const)
     });
 
     test("is shut out within a second when it is revoked", async (t) => {
-      assert.ok(await answered());
       const flood = world.flood();
       await until("answers come", () => flood.answers.length > 5);
       const { stdout, code } = await world.administer("device", "revoke", "phone", "--json");
-      const revokedAt = performance.now();
+      const next = await flood.next();
       assert.equal(code, 0, stdout);
       const { told } = JSON.parse(stdout) as { told: { peers: number; confirmed: number; tookMs: number } };
       assert.deepEqual([told.peers, told.confirmed], [1, 1]);
@@ -77,7 +76,8 @@ for (const dataPlane of ["userspace", "kernel"] as const)
       t.diagnostic(`confirmed after ${Math.round(told.tookMs)} ms`);
       assert.equal(await answered(), false);
       await stop(flood.child);
-      assert.ok((flood.answers.at(-1) ?? 0) < revokedAt, "an answer came after the command had ended");
+      const late = flood.answers.filter((number) => number >= next);
+      assert.deepEqual(late, [], "what was sent after the command had ended was answered");
       assert.equal(await exitPeer("phone"), undefined);
     });
   });

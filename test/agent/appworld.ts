@@ -28,15 +28,21 @@ export const WAYS = [
   { link: "two", gateway: "203.0.113.13", own: "203.0.113.14" },
 ] as const;
 
-/** Says whom it hears from. */
+/** Says whom it hears from, and what. */
 const WHOAMI = `const s = require("node:dgram").createSocket("udp4");
-s.on("message", (m, { address, port }) => s.send(address, port, address));
+s.on("message", (m, { address, port }) => s.send(address + " " + m, port, address));
 s.bind(7000, process.argv[1], () => console.log("ready"));`;
-/** Asks that once. */
+/** Asks that until it is told. */
 const ASKER = `const s = require("node:dgram").createSocket("udp4");
 s.on("message", (m) => { console.log(String(m)); process.exit(); });
-s.send("?", 7000, process.argv[1]);
-setTimeout(() => process.exit(1), 2000);`;
+setInterval(() => s.send("?", 7000, process.argv[1], () => undefined), 100);
+setTimeout(() => process.exit(1), 30000);`;
+/** Asks it without end, with a number: prints those that are answered and, given a line, the next one. */
+const FLOODER = `const s = require("node:dgram").createSocket("udp4");
+let n = 0;
+s.on("message", (m) => console.log(String(m).split(" ")[1]));
+setInterval(() => s.send(String(n++), 7000, process.argv[1], () => undefined), 20);
+process.stdin.on("data", () => console.log("next " + n));`;
 
 export class AppWorld {
   readonly phone: Place;
@@ -149,7 +155,7 @@ export class AppWorld {
   /** As whom a server on the Internet sees the phone. */
   async seenAs(): Promise<string> {
     const { stdout } = await this.phone.exec.run([process.execPath, "-e", ASKER, WEB]);
-    return stdout.trim();
+    return stdout.split(" ")[0] ?? "";
   }
 
   /** Until what the exit node keeps for its next start has the phone in it. */
@@ -160,16 +166,21 @@ export class AppWorld {
     });
   }
 
-  /** Pings without end, and when each was answered. */
-  flood(): { readonly child: ChildProcess; readonly answers: number[] } {
-    const argv = ["netns", "exec", this.phone.name, "ping", "-n", "-i", "0.02", WEB];
-    const child = spawn("ip", argv, { stdio: ["ignore", "pipe", "ignore"] });
-    this.#children.push(child);
+  /** Sends without end: the numbers of what was answered, and of what is sent next. */
+  flood(): { readonly child: ChildProcess; readonly answers: number[]; next(): Promise<number> } {
+    const child = this.#spawn(this.phone.name, ["-e", FLOODER, WEB]);
     const answers: number[] = [];
+    let tell: (next: number) => void = () => undefined;
     linesOf(child).on("line", (line) => {
-      if (line.includes("time=")) answers.push(performance.now());
+      if (line.startsWith("next ")) tell(Number(line.slice(5)));
+      else answers.push(Number(line));
     });
-    return { child, answers };
+    const next = (): Promise<number> =>
+      new Promise((resolve) => {
+        tell = resolve;
+        child.stdin?.write("\n");
+      });
+    return { child, answers, next };
   }
 
   async close(): Promise<void> {

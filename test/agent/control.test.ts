@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { after, before, test } from "node:test";
-import { backoffMs, CONTROL_LIMITS, ControlClient, type ControlState } from "../../src/agent/control.js";
+import { backoffMs, ControlClient, type ControlState } from "../../src/agent/control.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import { type Key, keyOf } from "../../src/kit/key.js";
 import type { Millis } from "../../src/kit/time.js";
@@ -11,7 +11,11 @@ import { systemRandom } from "../../src/sys/random.js";
 import { type Dial, dialWebSocket } from "../../src/sys/websocket.js";
 import { type Bench, openBench } from "../coordinator/bench.js";
 
-const LIMIT = { timeout: 20_000 };
+const LIMIT = { timeout: 60_000 };
+/** A label longer than a name can have (RFC 1035 §2.3.4): the system refuses it without asking anybody. */
+const NO_NAME = `${"x".repeat(64)}.invalid`;
+/** Nothing listens there, and no process is given it by chance. */
+const CLOSED = "https://127.0.0.1:1";
 let bench: Bench;
 before(async () => {
   bench = await openBench();
@@ -69,28 +73,36 @@ test("a name that does not resolve, a closed port and a server without TLS are e
   const address = plain.address();
   const plainPort = typeof address === "object" && address !== null ? address.port : 0;
   assert.match(
-    reasonOf(await firstState(["https://nowhere.invalid"], publicKey)),
-    /name nowhere\.invalid cannot be looked up/,
+    reasonOf(await firstState([`https://${NO_NAME}`], publicKey)),
+    /name x{64}\.invalid cannot be looked up/,
   );
   assert.match(reasonOf(await firstState([`https://127.0.0.1:${plainPort}`], publicKey)), /TLS/);
   plain.close();
-  await new Promise((resolve) => plain.once("close", resolve));
-  assert.match(reasonOf(await firstState([`https://127.0.0.1:${plainPort}`], publicKey)), /nothing listens there/);
+  assert.match(reasonOf(await firstState([CLOSED], publicKey)), /nothing listens there/);
 });
 
 test("a dead first URL is passed over at once", LIMIT, async () => {
-  const dialled: string[] = [];
+  /** Each port, and how often something was waited for before. */
+  const dialled: [port: string, pauses: number][] = [];
+  let pauses = 0;
   const dial: Dial = (url, options) => {
-    dialled.push(new URL(url).port);
+    dialled.push([new URL(url).port, pauses]);
     return dialWebSocket(url, options);
+  };
+  const clock: Clock = {
+    ...systemClock,
+    sleep(duration, signal) {
+      pauses++;
+      return systemClock.sleep(duration, signal);
+    },
   };
   const { port, publicKey } = bench.coordinator;
   const stop = new AbortController();
   const refused = withResolvers<boolean>();
   const client = new ControlClient(
-    { dial, clock: systemClock, random: systemRandom },
+    { dial, clock, random: systemRandom },
     {
-      urls: ["https://127.0.0.1:1", `https://127.0.0.1:${port}`],
+      urls: [CLOSED, `https://127.0.0.1:${port}`],
       coordinatorKey: publicKey,
       machineKey: keyPairOf(systemRandom(32)),
       hello: () => ({
@@ -102,11 +114,12 @@ test("a dead first URL is passed over at once", LIMIT, async () => {
     },
     { onMap() {}, onRefused: ({ final }) => refused.resolve(final), onState() {} },
   );
-  const startedAt = performance.now();
   assert.equal(await client.run(stop.signal), "refused");
   assert.equal(await refused.promise, true);
-  assert.deepEqual(dialled, ["1", String(port)]);
-  assert.ok(performance.now() - startedAt < CONTROL_LIMITS.backoffMinMs / 2 + 2_000);
+  assert.deepEqual(dialled, [
+    ["1", 0],
+    [String(port), 0],
+  ]);
 });
 
 test("a report made before the welcome arrives is not lost", LIMIT, async () => {
@@ -153,7 +166,7 @@ test("a changed network ends the waiting", LIMIT, async () => {
       random: systemRandom,
     },
     {
-      urls: ["https://127.0.0.1:1"],
+      urls: [CLOSED],
       coordinatorKey: bench.coordinator.publicKey,
       machineKey: keyPairOf(systemRandom(32)),
       hello: () => assert.fail("nobody to greet"),

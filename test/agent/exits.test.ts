@@ -60,6 +60,27 @@ test("with home,cabin everything goes through cabin within 10 s of home's end, a
   await agent.stop();
 });
 
+test("a machine that takes long to say how it is set up does not keep an exit that is silent", async () => {
+  const world = await worldOfTwo();
+  const agent = await world.start();
+  await agent.use("home", "cabin");
+  world.backend.answering.set(HOME.publicKey, { lastHandshakeAgeMs: SECOND });
+  let resume: (() => void) | undefined;
+  world.machine.before = (argv) => {
+    if (resume !== undefined || argv[0] !== "nft") return;
+    return new Promise<void>((resolve) => {
+      resume = resolve;
+    });
+  };
+  await world.clock.advance(MINUTE);
+  assert.ok(resume !== undefined, "the filter is looked for now and then");
+  world.resolvers.delete(HOME_RESOLVER);
+  await world.clock.advance(10 * SECOND);
+  assert.deepEqual(exitOf(world), ["cabin"]);
+  resume();
+  await agent.stop();
+});
+
 test("the list survives a restart without the coordinator, and is used in its order", async () => {
   const world = await worldOfTwo();
   const first = await world.start();

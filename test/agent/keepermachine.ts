@@ -36,7 +36,11 @@ export async function keeperRoot(keeper: Keeper): Promise<string> {
   });
   for (const folder of ["run", "proc", "dev", "tmp"]) await mkdir(join(fresh, folder), { recursive: true });
   await rm(join(fresh, "etc/resolv.conf"), { force: true });
-  await rename(fresh, root);
+  await rename(fresh, root).catch(async (error: unknown) => {
+    if (!existsSync(root)) throw error;
+    // Another test made the same meanwhile.
+    await rm(fresh, { recursive: true });
+  });
   return root;
 }
 

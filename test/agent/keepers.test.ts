@@ -5,7 +5,7 @@ import { CAFE, EXIT, LookupsWorld, OWN_RESOLVER } from "./lookupsworld.js";
 
 /** Real packets again, on a machine whose resolvers Debian's own programs look after. */
 
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 300_000 };
 
 for (const keeper of KEEPERS)
   describe(`a machine with ${keeper}`, () => {
@@ -67,7 +67,7 @@ for (const keeper of KEEPERS)
         assert.equal(await machine.lookUp("home.home.example"), "100.64.0.1");
         await machine.lookUp("singleword");
         await machine.lookUp("printer.local");
-        assert.equal((await world.leakTest(dns))?.tight, true);
+        assert.equal((await world.leakTest(dns)).found?.tight, true);
         assert.deepEqual(await heard(), []);
         await agent.stop("SIGKILL");
         const afterwards = await world.listen();
@@ -86,7 +86,7 @@ for (const keeper of KEEPERS)
         assert.equal(await machine.lookUp("kept.test"), CAFE);
         const heard = await world.listen();
         assert.equal(await machine.lookUp("kept.test"), CAFE);
-        const asked = await heard();
+        const asked = (await heard()).filter((line) => line.includes("kept.test"));
         if (keeper === "systemd-resolved") assert.deepEqual(asked, [], "the machine has a cache");
         const agent = world.agent();
         await agent.use("home");

@@ -5,7 +5,7 @@ import { localFiles } from "../../src/sys/files.js";
 import { systemRandom } from "../../src/sys/random.js";
 import { agentStatus } from "../../src/wire/agentsocket.js";
 
-/** node lookupsleak.js FOLDER GIVEN (as JSON): the leak test's findings as JSON, for an agent whose socket is in FOLDER. */
+/** node lookupsleak.js FOLDER GIVEN (as JSON): the leak test's findings as JSON, and how long it took, for an agent whose socket is in FOLDER. */
 const [folder = "", text = ""] = process.argv.slice(2);
 const { dns, uid, addresses } = JSON.parse(text);
 const status = agentStatus.parse({
@@ -13,6 +13,7 @@ const status = agentStatus.parse({
   ...{ listenPort: 0, coordinator: { connected: true }, peers: [], warnings: [], dns },
   exit: { name: "home", ipv4: true, ipv6: true, state: "active" },
 });
+const began = performance.now();
 const found = await leakTest(
   {
     ...{ env: {}, exec: localExec, clock: systemClock, random: systemRandom, interactive: false },
@@ -22,4 +23,4 @@ const found = await leakTest(
   },
   status,
 );
-process.stdout.write(JSON.stringify(found ?? null));
+process.stdout.write(JSON.stringify({ found, tookMs: performance.now() - began }));

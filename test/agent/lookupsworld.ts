@@ -9,6 +9,7 @@ import type { LeakTest } from "../../src/cli/leaktest.js";
 import { utf8 } from "../../src/kit/bytes.js";
 import { hash } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
+import type { Millis } from "../../src/kit/time.js";
 import { localExec, mustRun } from "../../src/sys/exec.js";
 import { removeNamespace } from "../engine/removenamespace.js";
 import { AGENT_UID, KEEPER_BIN } from "./keepermachine.js";
@@ -21,6 +22,8 @@ import { AGENT_UID, KEEPER_BIN } from "./keepermachine.js";
 export const CAFE = "192.0.2.66";
 export const EXIT = "192.0.2.99";
 export const OWN_RESOLVER = "203.0.113.53";
+/** Without a file for its number: of two that begin at once and write the same one, one gives up. */
+export const DNSMASQ = "dnsmasq --conf-file=/dev/null --pid-file= --no-hosts --no-resolv --bind-interfaces";
 const DEVICE = "exn0";
 const PATH = `${KEEPER_BIN}:${process.env.PATH}`;
 const PROGRAM = fileURLToPath(new URL("./lookupsagent.js", import.meta.url));
@@ -42,7 +45,7 @@ export const MAP = {
   names: { domain: "home.example", records: [{ name: "nas", addresses: ["192.168.1.9"] }], split: [], resolvers: [] },
 };
 
-type Script = { next(): Promise<string>; go(): void; end(): void };
+type Script = { next(): Promise<string>; go(): void; end(): Promise<void> };
 
 export class LookupsWorld {
   readonly folder = mkdtempSync(join(tmpdir(), "exn-n-"));
@@ -77,7 +80,7 @@ export class LookupsWorld {
     await this.must(exit, "ip link set tunnel up");
     await this.must(exit, "ip route add 100.64.0.7/32 dev tunnel");
     await this.must(exit, "tee /proc/sys/net/ipv4/conf/tunnel/proxy_arp", "1\n");
-    const dnsmasq = "dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --bind-interfaces --local-ttl=600";
+    const dnsmasq = `${DNSMASQ} --local-ttl=600`;
     await this.must(cafe, `${dnsmasq} --listen-address=192.168.7.1,${OWN_RESOLVER} --address=/#/${CAFE}`);
     await this.must(exit, `${dnsmasq} --listen-address=100.64.0.1,${OWN_RESOLVER} --address=/#/${EXIT}`);
   }
@@ -123,7 +126,7 @@ export class LookupsWorld {
 
   /** One question to one server, over UDP or TCP as `script` has it: what node:dns makes of it. */
   async ask(server: string, call: string): Promise<string> {
-    const script = `const r=new (require("node:dns").Resolver)({timeout:1500,tries:1});r.setServers([${JSON.stringify(server)}]);
+    const script = `const r=new (require("node:dns").Resolver)({timeout:20000,tries:1});r.setServers([${JSON.stringify(server)}]);
 r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
     const ran = await localExec.run([...this.enter, process.execPath, "-e", script]);
     return ran.stdout.trim();
@@ -147,7 +150,7 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
   }
 
   /** What the leak test says of these look-ups, run as a person on the host would. */
-  async leakTest(dns: unknown): Promise<LeakTest | undefined> {
+  async leakTest(dns: unknown): Promise<{ found?: LeakTest; tookMs: Millis }> {
     const argv = [
       process.execPath,
       LEAK,
@@ -173,7 +176,12 @@ r.${call.replace(/\)$/, "")},(e,f)=>console.log(e?e.code:JSON.stringify(f)))`;
     return {
       next: async () => String((await lines.next()).value),
       go: () => void child.stdin.write("go\n"),
-      end: () => void child.stdin.end(),
+      // Its ports are free for the next one then.
+      end: async () => {
+        const over = once(child, "exit");
+        child.stdin.end();
+        await over;
+      },
     };
   }
 

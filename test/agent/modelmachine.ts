@@ -1,7 +1,7 @@
 import type { Endpoint } from "../../src/kit/endpoint.js";
 import type { Family } from "../../src/kit/ip.js";
 import type { Key } from "../../src/kit/key.js";
-import type { Exec } from "../../src/sys/exec.js";
+import type { Exec, Ran } from "../../src/sys/exec.js";
 import type { Files } from "../../src/sys/files.js";
 import type { Backend, InterfaceState, PeerState, Probes, WantInterface } from "../../src/wireguard/interface.js";
 
@@ -21,11 +21,13 @@ export class ModelMachine {
   /** Looks at every command before it is run: what it throws is what comes of it, what it awaits holds it up. */
   before: (argv: readonly string[]) => void | Promise<void> = () => undefined;
 
+  /** Programs that were started. */
+  started = 0;
+
   readonly exec: Exec = {
     run: async (argv, options) => {
-      await this.before(argv);
-      const stdout = this.#run([...argv], String(options?.input ?? ""));
-      return { exitCode: stdout === undefined ? 1 : 0, stdout: stdout ?? "", stderr: stdout === undefined ? "no" : "" };
+      this.started++;
+      return argv[0] === "sh" ? this.#script(argv[2] ?? "") : this.#command(argv, String(options?.input ?? ""));
     },
   };
 
@@ -34,6 +36,24 @@ export class ModelMachine {
     const families: Family[] = [4, 6];
     const routing = families.flatMap((family) => [...this.rules[family], ...this.routes[family].keys()]);
     return [...routing, ...this.addresses, ...this.tables.keys()];
+  }
+
+  /** Commands of quoted words, a line each, whose exit code is told after their output. */
+  async #script(text: string): Promise<Ran> {
+    let stdout = "";
+    for (const line of text.split("\n")) {
+      const [command = ""] = line.split("; printf ");
+      const words = [...command.matchAll(/'([^']*)'/g)].map(([, word = ""]) => word);
+      const ran = await this.#command(words, "");
+      stdout += `${ran.stdout}\0${ran.exitCode}\0`;
+    }
+    return { exitCode: 0, stdout, stderr: "" };
+  }
+
+  async #command(argv: readonly string[], input: string): Promise<Ran> {
+    await this.before(argv);
+    const stdout = this.#run([...argv], input);
+    return { exitCode: stdout === undefined ? 1 : 0, stdout: stdout ?? "", stderr: stdout === undefined ? "no" : "" };
   }
 
   #run(argv: string[], input: string): string | undefined {

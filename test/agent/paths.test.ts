@@ -1,19 +1,26 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import type { Millis } from "../../src/kit/time.js";
 import { pingAnswer } from "../../src/wire/agentsocket.js";
 import { until } from "../engine/patience.js";
-import { must } from "../engine/places.js";
+import { must, pings } from "../engine/places.js";
+import { lostOf, lostWhile } from "../vm/lostwhile.js";
+import { Pace } from "./pace.js";
 import { MIDDLES, PathsWorld, type PlacedAgent } from "./pathsworld.js";
 
 /** Real agents, engines, relays and routers: what a person at a café notices of the way home, and when. */
 
+const FIRST_ANSWER_MS: Millis = 1_000;
 const DIRECT_MS: Millis = 2_000;
 const RECOVERED_MS: Millis = 7_000;
 const MOVED_MS: Millis = 5_000;
+const ROUND_TRIP_MS: Millis = 500;
 const EVERY_MS: Millis = 100;
+/** They are as near as each other: which one is measured as nearer is this machine's doing. */
+const A_RELAY = /^relay-[12]$/;
+/** For whatever answer there is to be; how soon it has to come is asked of the answer. */
+const PATIENCE_S = "30";
+const pace = new Pace();
 
 async function bothUp(
   world: PathsWorld,
@@ -36,25 +43,16 @@ async function bothUp(
 const addressOf = async (agent: PlacedAgent, peer: string): Promise<string> =>
   (await agent.peer(peer))?.addresses[0] ?? "";
 
-/** A ping every EVERY_MS while `work` goes on: how long the longest silence was, and how many were lost. */
-async function pingWhile(agent: PlacedAgent, to: string, work: () => Promise<unknown>) {
-  const argv = ["netns", "exec", agent.place.name, "ping", "-n", "-i", String(EVERY_MS / 1_000), to];
-  const child = spawn("ip", argv, { stdio: ["ignore", "pipe", "inherit"] });
-  const output = text(child.stdout);
-  await work().finally(() => child.kill("SIGINT"));
-  const numbers = [...(await output).matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number));
-  const gaps = numbers.slice(1).map((number, i) => number - (numbers[i] ?? 0));
-  return {
-    answers: numbers.length,
-    silenceMs: Math.max(0, ...gaps) * EVERY_MS,
-    lost: gaps.reduce((sum, gap) => sum + gap - 1, 0),
-  };
+/** A ping every EVERY_MS before, while and after `work` goes on: how many were lost, and how long the longest silence was. */
+async function silenceWhile(agent: PlacedAgent, to: string, work: () => Promise<void>) {
+  const { lost } = await lostWhile(agent.place, to, String(EVERY_MS / 1_000), work);
+  let [longest, run] = [0, 0];
+  for (const [i, number] of lost.entries()) {
+    run = number - 1 === lost[i - 1] ? run + 1 : 1;
+    longest = Math.max(longest, run);
+  }
+  return { lost: lost.length, silenceMs: (longest + 1) * EVERY_MS };
 }
-
-const answersOf = (agent: PlacedAgent, to: string, count: number, ...options: string[]): Promise<string> =>
-  agent.place.exec
-    .run(["ping", "-n", "-q", "-c", String(count), "-i", "0.1", "-W", "2", ...options, to])
-    .then(({ stdout }) => /, (\d+) received/.exec(stdout)?.[1] ?? "none");
 
 describe("two devices behind ordinary home routers", () => {
   const world = new PathsWorld("exn-ap-");
@@ -69,44 +67,49 @@ describe("two devices behind ordinary home routers", () => {
   const path = async (): Promise<string | undefined> => (await laptop.peer("desk"))?.path;
 
   test("the first packet arrives within a second, and a direct path is there soon after", async (t) => {
-    const began = performance.now();
-    assert.equal(await answersOf(laptop, address, 1, "-W", "1"), "1");
-    t.diagnostic(`first answer after ${Math.round(performance.now() - began)} ms`);
-    const directMs = await until("direct", async () => (await path()) === "direct", DIRECT_MS);
+    pace.begin();
+    const first = await laptop.place.exec.run(["ping", "-n", "-c", "1", "-W", PATIENCE_S, address]);
+    const firstMs = Number(/ time=([\d.]+) ms/.exec(first.stdout)?.[1] ?? Infinity);
+    t.diagnostic(`first answer after ${Math.round(firstMs)} ms`);
+    assert.ok(firstMs <= pace.allows(FIRST_ANSWER_MS), `first answer after ${firstMs} ms`);
+    pace.begin();
+    const directMs = await until("direct", async () => (await path()) === "direct");
     t.diagnostic(`direct after ${Math.round(directMs)} ms more`);
+    assert.ok(directMs <= pace.allows(DIRECT_MS), `direct after ${directMs} ms more`);
     const { endpoint, relay, why } = (await laptop.peer("desk")) ?? {};
     assert.deepEqual({ endpoint, relay, why }, { endpoint: "198.51.100.10:51820", relay: undefined, why: undefined });
     const { roundTripMs = -1, ...rest } = pingAnswer.parse(await laptop.ask({ do: "ping", peer: "desk" }));
     assert.deepEqual(rest, { peer: "desk", path: "direct", endpoint: "198.51.100.10:51820" });
-    assert.ok(roundTripMs >= 0 && roundTripMs < 500, `${roundTripMs} ms`);
+    assert.ok(roundTripMs >= 0 && roundTripMs < pace.allows(ROUND_TRIP_MS), `${roundTripMs} ms`);
   });
 
   test("with the relays gone, a direct path loses nothing; nor with the coordinator gone as well", async () => {
     await world.cut("tcp dport 443");
-    assert.equal(await answersOf(laptop, address, 15), "15");
+    assert.deepEqual(await lostOf(laptop.place, address, 15), []);
     await world.cut("tcp dport { 443, 8443 }");
-    assert.equal(await answersOf(laptop, address, 15), "15");
+    assert.deepEqual(await lostOf(laptop.place, address, 15), []);
     assert.equal(await path(), "direct");
     await world.cut();
   });
 
   test("a direct path that is cut is replaced by the relay, and taken again when it is back", async (t) => {
-    const cut = await pingWhile(laptop, address, async () => {
+    pace.begin();
+    const cut = await silenceWhile(laptop, address, async () => {
       await until("direct", async () => (await path()) === "direct");
       await world.cut("udp dport 51820");
-      const leftMs = await until("not direct", async () => (await path()) !== "direct", 10_000);
+      const leftMs = await until("not direct", async () => (await path()) !== "direct");
       t.diagnostic(`no longer direct after ${Math.round(leftMs)} ms`);
-      assert.equal((await laptop.peer("desk"))?.relay, "relay-1");
-      assert.equal(await answersOf(laptop, address, 3), "3");
+      assert.match((await laptop.peer("desk"))?.relay ?? "", A_RELAY);
+      assert.deepEqual(await lostOf(laptop.place, address, 3), []);
     });
     t.diagnostic(`the longest silence was ${cut.silenceMs} ms`);
-    assert.ok(cut.silenceMs <= RECOVERED_MS, `silent for ${cut.silenceMs} ms`);
-    await world.cut();
-    const back = await pingWhile(laptop, address, async () => {
-      const backMs = await until("direct", async () => (await path()) === "direct", 15_000);
+    assert.ok(cut.silenceMs <= pace.allows(RECOVERED_MS), `silent for ${cut.silenceMs} ms`);
+    const back = await silenceWhile(laptop, address, async () => {
+      await world.cut();
+      const backMs = await until("direct", async () => (await path()) === "direct");
       t.diagnostic(`direct again after ${Math.round(backMs)} ms`);
     });
-    assert.ok(back.lost <= 1 && back.answers > 0, `${back.lost} lost while it changed back`);
+    assert.ok(back.lost <= 1, `${back.lost} lost while it changed back`);
   });
 
   test("a path that carries 1124 bytes carries whole packets, directly and by the relay", async () => {
@@ -115,13 +118,13 @@ describe("two devices behind ordinary home routers", () => {
     const { router } = world.sides.b;
     const whole = ["-s", "1252", "-M", "do"];
     await narrow(1_124);
-    assert.equal(await answersOf(laptop, address, 5, ...whole), "5");
+    assert.deepEqual(await lostOf(laptop.place, address, 5, ...whole), []);
     assert.equal(await path(), "direct");
     await world.cut("udp dport 51820");
     await until("relayed", async () => (await path()) !== "direct");
     // The relay's TCP finds out how much it carries with the first large packet.
-    await until("it is answered", async () => (await answersOf(laptop, address, 1, ...whole)) === "1");
-    assert.equal(await answersOf(laptop, address, 5, ...whole), "5");
+    await until("it is answered", () => pings(laptop.place, address, "-W", "1", ...whole));
+    assert.deepEqual(await lostOf(laptop.place, address, 5, ...whole), []);
     await world.cut();
     await narrow(1_500);
     await until("direct", async () => (await path()) === "direct");
@@ -136,7 +139,7 @@ describe("two devices behind ordinary home routers", () => {
       return performance.now() - began > 3_000;
     });
     const began = performance.now();
-    assert.equal(await answersOf(laptop, address, 30), "30");
+    assert.deepEqual(await lostOf(laptop.place, address, 30), []);
     await watched;
     assert.deepEqual([...endpoints], ["198.51.100.10:51820"]);
   });
@@ -157,17 +160,17 @@ describe("a device that moves", () => {
 
   test("is reached again at once at its new address", async (t) => {
     const { home } = world.sides.a;
-    const { silenceMs } = await pingWhile(laptop, address, async () => {
-      await until("it is answered", async () => (await answersOf(laptop, address, 1)) === "1");
+    pace.begin();
+    const { silenceMs } = await silenceWhile(laptop, address, async () => {
       await must(home, "ip address del 192.168.1.2/24 dev wire");
       await must(home, "ip address add 192.168.1.77/24 dev wire");
       await must(home, "ip route add default via 192.168.1.1 dev wire");
-      await until("it is answered", async () => (await answersOf(laptop, address, 5)) === "5");
+      await until("it is answered", async () => (await lostOf(laptop.place, address, 5)).length === 0);
       const directMs = await until("direct", async () => (await laptop.peer("home"))?.path === "direct");
       t.diagnostic(`direct after ${Math.round(directMs)} ms more`);
     });
     t.diagnostic(`the longest silence was ${silenceMs} ms`);
-    assert.ok(silenceMs <= MOVED_MS, `silent for ${silenceMs} ms`);
+    assert.ok(silenceMs <= pace.allows(MOVED_MS), `silent for ${silenceMs} ms`);
   });
 });
 
@@ -184,16 +187,16 @@ describe("a device whose WireGuard is not our own", () => {
   const endpoint = async (): Promise<string> => must(laptop.place, "wg show exnapa endpoints");
 
   test("is pointed at the relay's stand-in, at the peer itself, and at the stand-in again", async () => {
-    assert.match(await endpoint(), /\s127\.(12[89]|1[3-9]\d|2\d\d)\./);
-    assert.equal(await answersOf(laptop, address, 3), "3");
+    await until("it was told", async () => /\s127\.(12[89]|1[3-9]\d|2\d\d)\./.test(await endpoint()));
+    assert.deepEqual(await lostOf(laptop.place, address, 3), []);
     await until("direct", async () => (await laptop.peer("desk"))?.path === "direct");
     await until("it was told", async () => (await endpoint()).includes("198.51.100.10:51820"));
-    assert.equal(await answersOf(laptop, address, 10), "10");
+    assert.deepEqual(await lostOf(laptop.place, address, 10), []);
     await world.cut("udp dport 51820");
-    await pingWhile(laptop, address, () =>
-      until("not direct", async () => (await laptop.peer("desk"))?.path !== "direct", 10_000),
-    );
-    assert.equal(await answersOf(laptop, address, 3), "3");
+    await silenceWhile(laptop, address, async () => {
+      await until("not direct", async () => (await laptop.peer("desk"))?.path !== "direct");
+    });
+    assert.deepEqual(await lostOf(laptop.place, address, 3), []);
     assert.match(await endpoint(), /\s127\./);
   });
 });
@@ -211,15 +214,19 @@ describe("two devices behind routers that choose another port for every destinat
   after(() => world.close());
 
   test("they stay on the relay, and status says why and what to do", async () => {
-    assert.equal(await answersOf(laptop, address, 3), "3");
-    await until("the search is over", async () => (await laptop.peer("home"))?.path === "relayed");
+    assert.deepEqual(await lostOf(laptop.place, address, 3), []);
+    await until("the search is over, and both NATs are known", async () => {
+      const { path, why } = (await laptop.peer("home")) ?? {};
+      return path === "relayed" && why?.words === "both NATs change the port per destination";
+    });
     const { path, relay, why, endpoint } = (await laptop.peer("home")) ?? {};
-    assert.deepEqual([path, relay, endpoint], ["relayed", "relay-1", undefined]);
-    assert.equal(why?.words, "both NATs change the port per destination");
+    assert.match(relay ?? "", A_RELAY);
+    assert.deepEqual([path, endpoint], ["relayed", undefined]);
     assert.match(why?.help ?? "", /forward the WireGuard port/);
-    const { roundTripMs, ...rest } = pingAnswer.parse(await laptop.ask({ do: "ping", peer: "home" }));
-    assert.deepEqual(rest, { peer: "home", path: "relayed", relay: "relay-1", why });
-    assert.ok(roundTripMs !== undefined);
+    const pinged = pingAnswer.parse(await laptop.ask({ do: "ping", peer: "home" }));
+    assert.match(pinged.relay ?? "", A_RELAY);
+    assert.deepEqual([pinged.peer, pinged.path, pinged.why], ["home", "relayed", why]);
+    assert.ok(pinged.roundTripMs !== undefined);
   });
 
   test("everything goes through the exit node by the relay, whose own connection keeps out of the tunnel", async () => {
@@ -231,14 +238,14 @@ describe("two devices behind routers that choose another port for every destinat
     await laptop.ask({ do: "use", exit: "home" });
     const route = await laptop.place.exec.run(["ip", "route", "get", MIDDLES[1]]);
     assert.match(route.stdout, /exnapa/);
-    assert.equal(await answersOf(laptop, MIDDLES[1], 20), "20");
+    assert.deepEqual(await lostOf(laptop.place, MIDDLES[1], 20), []);
     assert.equal((await laptop.peer("home"))?.path, "relayed");
     assert.equal((await laptop.status()).exit?.state, "active");
   });
 
   test("without the coordinator the relay goes on", async () => {
     await world.cut("tcp dport 8443");
-    assert.equal(await answersOf(laptop, address, 20), "20");
+    assert.deepEqual(await lostOf(laptop.place, address, 20), []);
     await world.cut();
   });
 
@@ -246,9 +253,9 @@ describe("two devices behind routers that choose another port for every destinat
     await world.cut("tcp dport 8443");
     await laptop.stop();
     laptop = await world.agent("a", "laptop");
-    await until("it is answered", async () => (await answersOf(laptop, address, 1)) === "1");
+    await until("it is answered", () => pings(laptop.place, address, "-W", "1"));
     const { coordinator } = await laptop.status();
     assert.equal(coordinator.connected, false);
-    assert.equal((await laptop.peer("home"))?.relay, "relay-1");
+    assert.match((await laptop.peer("home"))?.relay ?? "", A_RELAY);
   });
 });

@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { localExec, mustRun } from "../../src/sys/exec.js";
 import { type AgentStatus, agentAnswer, agentStatus } from "../../src/wire/agentsocket.js";
+import { until } from "../engine/patience.js";
 import { must, type Place, placeOf, removePlaces, startWireguardGo, stop } from "../engine/places.js";
 
 /**
@@ -113,6 +114,9 @@ table ip nat {
     this.#children.push(
       spawn("ip", ["netns", "exec", router.name, "/usr/sbin/miniupnpd", "-d", "-f", path], { stdio: "ignore" }),
     );
+    // Who asks a router that is not there yet takes it for one that gives out none, for a while.
+    const isThere = async (): Promise<boolean> => (await must(router, "ss -Hlun sport = :5351")) !== "";
+    await until("miniupnpd listens", isThere);
   }
 
   /** Drops in the middle what the nftables expression matches; an empty list drops nothing. */

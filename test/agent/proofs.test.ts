@@ -6,6 +6,7 @@ import { hash } from "../../src/kit/crypto.js";
 import { keyOf } from "../../src/kit/key.js";
 import { proofOf, proofsOf } from "../../src/wire/lock.js";
 import type { MapPeer } from "../../src/wire/map.js";
+import { until } from "../engine/patience.js";
 import { HOME, PHONE, World } from "./agentworld.js";
 import { attacker, FIRST, LOCK, locked, lockKey, mapOf, SIGNED_HOME, started, tablet } from "./lockedworld.js";
 
@@ -52,7 +53,8 @@ test("a crowd is verified while the event loop goes on, and never twice", async 
   setImmediate(turn);
   await proofs.prepare(LOCK, crowd);
   isOver = true;
-  assert.ok(turns > MANY / 64, `${turns} turns of the event loop meanwhile`);
+  // One between two slices, however slow this machine is.
+  assert.ok(turns >= Math.ceil(MANY / 64) - 1, `${turns} turns of the event loop meanwhile`);
   assert.equal(proofs.prepare(LOCK, crowd), undefined);
   assert.ok(proofs.of(LOCK, crowd).every(({ speaks, by }) => speaks && by === tablet.key));
   assert.equal(proofs.prepare(LOCK, structuredClone([...crowd])), undefined, "the same in a map that came anew");
@@ -77,7 +79,7 @@ test("who is revoked while a crowd is still verified is shut out at once, and th
   assert.deepEqual(world.peers(), []);
   const known = new Set(crowd.map(({ publicKey }): string => publicKey));
   const isIn = (): boolean => (world.backend.want?.peers ?? []).length === MANY;
-  for (let turns = 0; !isIn() && turns < 1e6; turns++) await new Promise((resolve) => setImmediate(resolve));
+  await until("the crowd is in", isIn);
   assert.ok(world.backend.want?.peers.every(({ publicKey }) => known.has(publicKey)));
   assert.equal(world.peers().length, MANY);
   assert.deepEqual((await agent.status()).lock?.kept, [{ name: "ghost", why: "unsigned" }]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { tellsOfNat } from "../../src/agent/netcheck.js";
-import { Relays } from "../../src/agent/relays.js";
+import { HOME_WAIT_MS, Relays } from "../../src/agent/relays.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { Failure } from "../../src/kit/failure.js";
@@ -69,6 +69,40 @@ test("where STUN does not get through, the first relay is home", () => {
   bench.relays.setRelays([FAR, NEAR]);
   bench.relays.measured([], true);
   assert.equal(bench.relays.home, "far");
+});
+
+test("a relay is dialed before STUN has answered: the first after 0.3 s, and it is left for a nearer one", async () => {
+  const bench = new Bench();
+  bench.relays.admit(bench.admission());
+  bench.relays.setRelays([FAR, NEAR]);
+  await bench.clock.advance(HOME_WAIT_MS - 1);
+  assert.deepEqual([bench.relays.home, bench.dialed], [undefined, []], "STUN may tell which is nearest");
+  await bench.clock.advance(2);
+  assert.deepEqual([bench.relays.home, bench.dialed], ["far", ["far.example"]]);
+  bench.measure(10, 90);
+  assert.equal(bench.relays.home, "near");
+  bench.relays.stop();
+});
+
+test("STUN that answers at once decides alone", async () => {
+  const bench = new Bench();
+  bench.relays.admit(bench.admission());
+  bench.relays.setRelays([FAR, NEAR]);
+  bench.measure(10, 90);
+  await bench.clock.advance(HOME_WAIT_MS + 1);
+  assert.deepEqual([bench.relays.home, new Set(bench.dialed)], ["near", new Set(["near.example"])]);
+  bench.relays.stop();
+});
+
+test("the home of an earlier run is home again, and dialed, without any wait; one that is gone is not", async () => {
+  const bench = new Bench();
+  bench.relays.recall({ home: "near", admission: bench.admission() });
+  bench.relays.setRelays([FAR, NEAR]);
+  await bench.clock.advance(1);
+  assert.deepEqual([bench.relays.home, bench.dialed, bench.relays.memory.home], ["near", ["near.example"], "near"]);
+  bench.relays.setRelays([FAR]);
+  assert.equal(bench.relays.home, "far");
+  bench.relays.stop();
 });
 
 test("home stays when another is hardly nearer, and while the coordinator could not tell peers of a change", async () => {

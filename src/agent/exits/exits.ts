@@ -20,6 +20,9 @@ export type ExitsParts = {
   readonly nameService: NameService;
 };
 
+/** One round trip; undefined where there was no answer. */
+type Pinger = { ping(peer: Key): Promise<Millis | undefined> };
+
 /** More than WireGuard's own keepalives between two looks: somebody on the other side has answered somebody here. */
 const TRAFFIC_BYTES_MIN = 1_024;
 
@@ -89,17 +92,12 @@ export class Exits {
     for (const key of this.#received.keys()) if (!peers.has(key)) this.#received.delete(key);
   }
 
-  /** Asks who is due, by `ping` where it is the agent; true when another exit is to be used from now on. */
-  beat(ping: (peer: Key) => Promise<Millis | undefined>): boolean {
-    const failover = this.#failover;
-    if (failover === undefined || !this.#hasSeveral) return false;
-    const { clock, log } = this.#parts;
-    const before = failover.current;
-    const due = new Set(failover.due(clock.now()));
-    for (const peer of this.#wished(this.#map)) if (due.has(peer.name)) this.#ask(failover, peer, ping);
-    const moved = failover.decide(clock.now());
-    if (moved !== undefined) log.info("another exit is used", { from: moved.from, to: moved.to, why: moved.why });
-    return failover.current !== before;
+  /**
+   * Asks who is due after every pause, by a ping where it is the agent, and tells when another exit is to be used from now
+   * on. It waits for nothing else: a silent exit is left in time however long setting up the machine takes.
+   */
+  async watch(pinger: Pinger, pause: () => Promise<boolean>, switched: () => void): Promise<void> {
+    while (await pause()) if (this.#beat(pinger)) switched();
   }
 
   /** The exit of a status with what there is to know of the others. */
@@ -125,6 +123,19 @@ export class Exits {
     };
   }
 
+  /** True when another exit is to be used from now on. */
+  #beat(pinger: Pinger): boolean {
+    const failover = this.#failover;
+    if (failover === undefined || !this.#hasSeveral) return false;
+    const { clock, log } = this.#parts;
+    const before = failover.current;
+    const due = new Set(failover.due(clock.now()));
+    for (const peer of this.#wished(this.#map)) if (due.has(peer.name)) this.#ask(failover, peer, pinger);
+    const moved = failover.decide(clock.now());
+    if (moved !== undefined) log.info("another exit is used", { from: moved.from, to: moved.to, why: moved.why });
+    return failover.current !== before;
+  }
+
   /** With a single exit there is nothing to decide. */
   get #hasSeveral(): boolean {
     return this.#wish.exits === NEAREST || this.#wish.exits.length > 1;
@@ -137,11 +148,11 @@ export class Exits {
     return exits.flatMap((name) => all.find((peer) => peer.name === name) ?? []);
   }
 
-  #ask(failover: Failover, peer: MapPeer, ping: (peer: Key) => Promise<Millis | undefined>): void {
+  #ask(failover: Failover, peer: MapPeer, pinger: Pinger): void {
     const { clock } = this.#parts;
     const { name } = peer;
     failover.asked(name, clock.now());
-    void ping(peer.publicKey).then((roundTripMs) => {
+    void pinger.ping(peer.publicKey).then((roundTripMs) => {
       if (roundTripMs !== undefined) failover.heard(name, clock.now(), roundTripMs);
     });
     const resolver = this.#resolverBehind(failover, peer);

@@ -4,7 +4,8 @@ import type { Files } from "../../sys/files.js";
 
 /** There where systemd-resolved runs, or has run since the machine started. */
 const RESOLVED_RUN = "/run/systemd/resolve";
-const FLUSH_TIMEOUT_MS: Millis = 2 * SECOND;
+/** Starting the program alone may take seconds where much else is done. */
+const FLUSH_TIMEOUT_MS: Millis = 10 * SECOND;
 
 /**
  * The machine's own cache forgets what it was answered: systemd-resolved keeps answers up to two hours, and to it the
