@@ -1,6 +1,7 @@
 import { Failure } from "../kit/failure.js";
 import { formatDuration, parseDuration } from "../kit/time.js";
-import { type DeviceInfo, type DeviceRequest, deviceInfo, networkSettings } from "../wire/adminapi.js";
+import { type DeviceInfo, type DeviceRequest, deviceInfo, deviceRequest, networkSettings } from "../wire/adminapi.js";
+import { parseWith } from "../wire/schema.js";
 import { callCoordinator } from "./admin.js";
 import type { Call, Outcome } from "./command.js";
 
@@ -93,6 +94,7 @@ async function period(
   return { value: settings, text: say(now === 0 ? undefined : formatDuration(now)) };
 }
 
-function amend(call: Call, wanted: DeviceRequest): Promise<DeviceInfo> {
-  return callCoordinator(call, deviceInfo, "PATCH", `/devices/${encodeURIComponent(call.args[0] ?? "")}`, wanted);
+async function amend(call: Call, wanted: DeviceRequest): Promise<DeviceInfo> {
+  const request = parseWith(deviceRequest, wanted, "what was asked for", "usage");
+  return callCoordinator(call, deviceInfo, "PATCH", `/devices/${encodeURIComponent(call.args[0] ?? "")}`, request);
 }

@@ -25,7 +25,17 @@ export const role = z.enum(["exit-node", "device"]);
 export type Role = z.infer<typeof role>;
 
 /** Fields that are words for people to read again, and never secrets. */
-const PUBLIC_FIELDS: readonly PropertyKey[] = ["name", "role", "login", "user", "tags", "actions", "scopes", "address"];
+const PUBLIC_FIELDS: readonly PropertyKey[] = [
+  "name",
+  "role",
+  "login",
+  "user",
+  "tags",
+  "actions",
+  "scopes",
+  "address",
+  "endpoint",
+];
 const QUOTED_CHARACTERS_MAX = 64;
 
 /**

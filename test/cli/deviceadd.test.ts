@@ -10,7 +10,7 @@ import { type Administrator, administratorOf } from "../coordinator/administrato
 import { type Bench, openBench, type TestDevice } from "../coordinator/bench.js";
 import { readWgQuick } from "./wgquick.js";
 
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 180_000 };
 const OPEN = "203.0.113.7:40001";
 let bench: Bench;
 let administrator: Administrator;
@@ -112,7 +112,7 @@ test("a list shows an app for what it is, and its exit node shows whom it serves
 
 const REFUSED: readonly { readonly args: readonly string[]; readonly says: RegExp; readonly code: number }[] = [
   { args: ["Phone"], says: /\[usage\]/, code: 2 },
-  { args: ["phone", "--endpoint", "home"], says: /must be HOST:PORT[\s\S]*\[usage\]/, code: 2 },
+  { args: ["phone", "--endpoint", "home"], says: /must be HOST:PORT.*, got "home"[\s\S]*\[usage\]/, code: 2 },
   { args: ["phone", "--endpoint", "2001:db8::7:51820"], says: /must be HOST:PORT/, code: 2 },
   { args: ["phone", "--qr", "--out", "phone.conf"], says: /not both \[usage\]/, code: 2 },
   { args: ["phone", "--exit", "nowhere"], says: /no exit node "nowhere"; known: home[\s\S]*--exit home/, code: 1 },
@@ -127,6 +127,27 @@ for (const { args, says, code } of REFUSED)
     assert.match(ran.stderr, says);
     assert.doesNotMatch((await done("list")).stdout, /WireGuard app/);
   });
+
+async function names(): Promise<string[]> {
+  const { devices } = JSON.parse((await done("list", "--json")).stdout) as { devices: DeviceInfo[] };
+  return devices.map(({ name, tags }) => `${name} ${tags}`);
+}
+
+for (const { args, says } of [
+  { args: ["rename", "home", "Bad_Name"], says: /got "Bad_Name" \[usage\]\n {2}→ exitnode device rename --help\n$/ },
+  { args: ["tag", "home", "a_b"], says: /got "a_b" \[usage\]\n {2}→ exitnode device tag --help\n$/ },
+])
+  test(
+    `device ${args.join(" ")} is refused with what was typed and the next command, and changes nothing`,
+    LIMIT,
+    async () => {
+      const before = await names();
+      const ran = await run(...args);
+      assert.deepEqual([ran.code, ran.stdout], [2, ""]);
+      assert.match(ran.stderr, says);
+      assert.deepEqual(await names(), before);
+    },
+  );
 
 test("of several exit nodes one has to be named", LIMIT, async () => {
   await exit("cabin");
