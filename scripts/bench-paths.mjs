@@ -1,4 +1,5 @@
-// Every pair of networks in the lab: whether the path becomes direct, how soon, and how it recovers. Medians.
+// Every pair of networks in the lab: whether the path becomes direct, how soon, and how it recovers. Medians,
+// and the worst of a row's runs.
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -22,11 +23,11 @@ if (rows === undefined)
   throw new Error(`--rows must be all or pairs like ordinary-symmetric of ${KINDS.join(", ")}; got ${options.rows}`);
 
 const say = (line) => process.stderr.write(`${line}\n`);
-const median = (list) => {
-  const known = list.filter((one) => one !== undefined).sort((a, b) => a - b);
-  return known.length === 0 ? null : Math.round(known[Math.floor(known.length / 2)]);
-};
-const seconds = (ms) => (ms === null ? "–" : `${(ms / 1000).toFixed(1)} s`);
+const inOrder = (list) => list.filter((one) => one !== undefined).sort((a, b) => a - b);
+const whole = (ms) => (ms === undefined ? null : Math.round(ms));
+const median = (list) => whole(inOrder(list)[Math.floor(inOrder(list).length / 2)]);
+const worst = (list) => whole(inOrder(list).at(-1));
+const seconds = (ms) => (ms === null ? "–" : `${(ms / 1000).toFixed(2)} s`);
 
 const world = new PathWorld();
 const results = [];
@@ -52,8 +53,12 @@ try {
       path: paths.join(" or ") || "none",
       expected: expected(row).path,
       runs: measured.length,
+      /** Of the runs. */
+      direct: measured.filter(({ path }) => path === "direct").length,
       firstPacketMs: median(measured.map(({ firstPacketMs }) => firstPacketMs)),
+      firstPacketWorstMs: worst(measured.map(({ firstPacketMs }) => firstPacketMs)),
       directMs: median(measured.map(({ directMs }) => directMs)),
+      directWorstMs: worst(measured.map(({ directMs }) => directMs)),
       recoveryMs: median(recovered.map(({ outageMs }) => outageMs)),
       directAgainMs: median(recovered.map(({ backMs }) => backMs)),
       ...(measured.at(-1)?.why === undefined ? {} : { why: measured.at(-1).why }),
@@ -61,7 +66,9 @@ try {
     };
     results.push(result);
     const mark = result.path === result.expected ? "" : `   EXPECTED ${result.expected}`;
-    const times = `first packet ${seconds(result.firstPacketMs)}, direct ${seconds(result.directMs)}`;
+    const both = (ms, worstMs) => (runs === 1 ? seconds(ms) : `${seconds(ms)} (${seconds(worstMs)})`);
+    const first = both(result.firstPacketMs, result.firstPacketWorstMs);
+    const times = `first packet ${first}, direct ${result.direct}/${result.runs} ${both(result.directMs, result.directWorstMs)}`;
     const again = options.recovery ? `, recovery ${seconds(result.recoveryMs)}` : "";
     say(`${rowName(row).padEnd(44)} ${result.path.padEnd(8)} ${times}${again}${mark}${failed ? `   ${failed}` : ""}`);
   }

@@ -19,8 +19,8 @@ export type EngineParts = {
   readonly onFailed?: (failure: Failure) => void;
 };
 
-/** The thread answers within a turn, far below a millisecond unless the machine is starved. */
-const REQUEST_TIMEOUT_MS: Millis = 10 * SECOND;
+/** The thread answers within a turn, far below a millisecond; where the machine is starved, its start takes seconds. */
+const REQUEST_TIMEOUT_MS: Millis = 30 * SECOND;
 /** JavaScript memory of the thread; packets lie elsewhere, and 4,096 peers need a tenth of it. */
 const HEAP_MEGABYTES_MAX = 64;
 const YOUNG_MEGABYTES_MAX = 6;

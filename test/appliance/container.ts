@@ -5,7 +5,7 @@ import { join } from "node:path";
 /** A container made from a template as Proxmox makes one: unprivileged, 512 MB, systemd as process 1, no network. */
 const ID_BASE = 100_000;
 const MAP = ["-m", `u:0:${ID_BASE}:65536`, "-m", `g:0:${ID_BASE}:65536`, "--"];
-const BOOT_TIMEOUT_MS = 60_000;
+const BOOT_TIMEOUT_MS = 180_000;
 /** LXC uses newuidmap where it finds it, and that insists on an entry for root in /etc/subuid. Root needs no help. */
 const PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 const env = { PATH: "/nonexistent", LC_ALL: "C" };
@@ -67,7 +67,12 @@ export class Container {
     writeFileSync(join(this.#folder, "config"), `${config.join("\n")}\n`);
     const argv = ["-P", this.#folder, "-n", this.#name, "-f", join(this.#folder, "config"), "-d"];
     execFileSync("/usr/bin/lxc-start", argv, { env });
-    return this.run(["systemctl", "is-system-running", "--wait"], BOOT_TIMEOUT_MS).stdout.trim();
+    const until = Date.now() + BOOT_TIMEOUT_MS;
+    for (;;) {
+      const said = this.run(["systemctl", "is-system-running", "--wait"], BOOT_TIMEOUT_MS).stdout.trim();
+      // Until systemd has made its folder in /run, it does not run to systemctl.
+      if (said !== "offline" || Date.now() > until) return said;
+    }
   }
 
   run(argv: readonly string[], timeoutMs = BOOT_TIMEOUT_MS): Ran {

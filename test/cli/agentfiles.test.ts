@@ -94,7 +94,7 @@ async function startSupervisor(): Promise<ChildProcess> {
   return child;
 }
 
-test("down ends a supervisor that waits to start a crashed agent again, at once", { timeout: 20_000 }, async () => {
+test("down ends a supervisor that waits to start a crashed agent again, at once", { timeout: 120_000 }, async () => {
   const supervisor = await startSupervisor();
   const ended = once(supervisor, "exit");
   const own = parts();

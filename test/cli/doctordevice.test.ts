@@ -9,8 +9,9 @@ import type { Call } from "../../src/cli/command.js";
 import { doctor } from "../../src/cli/doctoraction.js";
 import type { Trouble } from "../../src/cli/doctorreport.js";
 import { pathsFrom } from "../../src/cli/paths.js";
+import { SECOND } from "../../src/kit/time.js";
 import { DNS_TABLE } from "../../src/netconf/clientdns.js";
-import { systemClock } from "../../src/sys/clock.js";
+import { type Clock, systemClock } from "../../src/sys/clock.js";
 import { type Exec, localExec, mustRun } from "../../src/sys/exec.js";
 import { localFiles } from "../../src/sys/files.js";
 import { serveLines } from "../../src/sys/localsocket.js";
@@ -19,6 +20,7 @@ import { DEVICE_FILES } from "../../src/wire/agentconfig.js";
 import type { AgentStatus, NetcheckAnswer } from "../../src/wire/agentsocket.js";
 import { roomMissing } from "../provision/room.js";
 import { startFakeHost } from "../pve/fakehost.js";
+import { patientClock } from "./doctorworld.js";
 
 /**
  * This machine as a device: routes, rules, filters and packets are real, in two namespaces with a tunnel's two ends;
@@ -116,7 +118,11 @@ async function examine(situation: Situation): Promise<readonly Trouble[]> {
   const config = { name: "laptop", role: "device", coordinator: { urls: [coordinator], publicKey: KEY } };
   await localFiles.write(join(folder, DEVICE_FILES.config), JSON.stringify(config));
   const { port } = server.address() as AddressInfo;
-  const hurried = { ...systemClock, sleep: (ms: number, signal?: AbortSignal) => systemClock.sleep(ms / 50, signal) };
+  // The end of a look is near; that of all looks is not.
+  const hurried: Clock = {
+    ...systemClock,
+    sleep: (ms, signal) => systemClock.sleep(ms > 5 * SECOND ? ms : ms / 50, signal),
+  };
   const call: Call = {
     args: [],
     options: {},
@@ -130,7 +136,7 @@ async function examine(situation: Situation): Promise<readonly Trouble[]> {
       ),
       exec: inHere,
       files: localFiles,
-      clock: status === "silent" ? hurried : systemClock,
+      clock: status === "silent" ? hurried : patientClock,
       random: systemRandom,
       say: () => {},
       interactive: false,

@@ -3,12 +3,13 @@ import type { Call } from "../../src/cli/command.js";
 import { writeConfig, writeCredentials } from "../../src/cli/config.js";
 import { openHost } from "../../src/cli/hosts.js";
 import { pathsFrom } from "../../src/cli/paths.js";
+import { SECOND } from "../../src/kit/time.js";
 import { examineHost } from "../../src/provision/doctor/host.js";
 import type { HostLook } from "../../src/provision/doctor/look.js";
 import { writeIdentity } from "../../src/provision/identity.js";
 import type { Finding } from "../../src/provision/preflight/finding.js";
 import { ROLES } from "../../src/pve/permissions.js";
-import { systemClock } from "../../src/sys/clock.js";
+import { type Clock, systemClock } from "../../src/sys/clock.js";
 import { localFiles } from "../../src/sys/files.js";
 import { Room } from "../provision/room.js";
 import { type Act, type FakeHost, type Seen, startFakeHost } from "../pve/fakehost.js";
@@ -55,6 +56,13 @@ export type Situation = {
   /** Without an exit node. */
   readonly empty?: boolean;
   readonly look?: Partial<HostLook>;
+};
+
+/** Looks are judged by what they see: how long they may take has a test of its own, and a busy machine takes longer. */
+export const patientClock: Clock = {
+  ...systemClock,
+  // Pauses between two tries stay as they are.
+  sleep: (duration, signal) => systemClock.sleep(duration < SECOND ? duration : 20 * duration, signal),
 };
 
 export const upid = (type: string, id: number | string, login = TOKEN, agoSeconds = 60): string => {
@@ -118,7 +126,7 @@ export class DoctorWorld {
     try {
       const look: HostLook = {
         host: opened.pve,
-        clock: systemClock,
+        clock: patientClock,
         signal: call.signal,
         openSsh: async () => room.open(),
         sshKey: { privateKey: "private", publicKey: "ssh-ed25519 AAAA exitnode" },
@@ -136,7 +144,7 @@ export class DoctorWorld {
     const { folder } = this.home;
     const env = { EXITNODE_CONFIG: folder, EXITNODE_ETC: join(folder, "etc"), EXITNODE_RUN: join(folder, "run") };
     const paths = pathsFrom({ ...env, EXITNODE_VAR: join(folder, "var"), XDG_CACHE_HOME: join(folder, "cache") }, ".");
-    return { ...call, parts: { ...call.parts, clock: systemClock, paths } };
+    return { ...call, parts: { ...call.parts, clock: patientClock, paths } };
   }
 
   async close(): Promise<void> {

@@ -12,15 +12,17 @@ import { systemRandom } from "../../src/sys/random.js";
 import { openSqlite } from "../../src/sys/sqlite.js";
 import { dialWebSocket } from "../../src/sys/websocket.js";
 import { agentConfig } from "../../src/wire/agentconfig.js";
+import { agentAnswer, agentStatus } from "../../src/wire/agentsocket.js";
 import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
 import { fingerprintOf, type MapLock, readRecord } from "../../src/wire/lock.js";
 import { ModelBackend, ModelMachine } from "../agent/modelmachine.js";
 import { type Administrator, administratorOf } from "../coordinator/administrator.js";
 import { type Bench, openBench } from "../coordinator/bench.js";
+import { until } from "../engine/patience.js";
 
 /** `exitnode lock …` as people type it: a real coordinator, and agents whose data planes are models. */
-const REACHED_WITHIN_MS = 20_000;
-const LIMIT = { timeout: 120_000 };
+const REACHED_WITHIN_MS = 60_000;
+const LIMIT = { timeout: 300_000 };
 let bench: Bench;
 const machines: Machine[] = [];
 before(async () => {
@@ -97,6 +99,11 @@ class Machine {
     this.#close = await serveLines(join(folder, "agent.sock"), 0o600, (value) => agent.answer(value));
     this.#ended = agent.run(this.#stop.signal);
     this.#exitnode = await administratorOf(bench, { EXITNODE_ETC: folder, EXITNODE_RUN: folder, EXITNODE_VAR: folder });
+    // With its first map both it and the coordinator know how it stands to the lock.
+    await until(`${this.name} has joined`, async () => {
+      const said = agentAnswer.parse(await agent.answer({ do: "status" }));
+      return said.ok && agentStatus.parse(said.value).coordinator.mapSeq !== undefined;
+    });
   }
 
   /** A join key, made here as people make one; and what is said of it. */
@@ -131,14 +138,14 @@ class Machine {
   /** Fulfilled when its data plane has these peers and no others. */
   async reaches(...others: Machine[]): Promise<void> {
     const wanted = others.map(({ name }) => name).sort();
-    for (const until = systemClock.now() + REACHED_WITHIN_MS; ; ) {
+    for (const deadline = systemClock.now() + REACHED_WITHIN_MS; ; ) {
       const { devices } = (await bench.call("GET", "/api/v1/devices")).body as {
         devices: { name: string; publicKey: string }[];
       };
       const keys = new Set((this.backend?.want?.peers ?? []).map(({ publicKey }): string => publicKey));
       const names = devices.filter(({ publicKey }) => keys.has(publicKey)).map(({ name }) => name);
       if (names.sort().join() === wanted.join() && keys.size === wanted.length) return;
-      assert.ok(systemClock.now() < until, `${this.name} has ${names}, not ${wanted}`);
+      assert.ok(systemClock.now() < deadline, `${this.name} has ${names}, not ${wanted}`);
       await systemClock.sleep(20);
     }
   }

@@ -15,7 +15,7 @@ import { cannotShip, program, type Ran, run } from "../e2e/world.js";
 import { must, placeOf, removePlaces, stop } from "../engine/places.js";
 
 /** `exitnode up --join` with a key that names trusted devices, of which the coordinator shows nothing. */
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 300_000 };
 const PLACE = "exn-lk-up";
 const folder = mkdtempSync(join(tmpdir(), "exn-lk-up-"));
 const env = Object.fromEntries(
@@ -25,7 +25,7 @@ let coordinator: ChildProcess;
 let joinKey = "";
 
 const typed = (...argv: readonly string[]): Promise<Ran> =>
-  run(["ip", "netns", "exec", PLACE, process.execPath, program, ...argv], { env, timeoutMs: 60_000 });
+  run(["ip", "netns", "exec", PLACE, process.execPath, program, ...argv], { env, timeoutMs: 120_000 });
 
 describe("exitnode up --join", { skip: cannotShip }, () => {
   before(async () => {

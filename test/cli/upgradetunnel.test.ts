@@ -5,6 +5,7 @@ import { ControlClient } from "../../src/agent/control.js";
 import { connectionRequest, datagram, datagramIn } from "../../src/cli/upgradepackets.js";
 import { tryTunnel } from "../../src/cli/upgradetunnel.js";
 import { keyPairOf } from "../../src/kit/crypto.js";
+import { Failure } from "../../src/kit/failure.js";
 import { hostCidr, type Ip, ipFromBytes, parseCidr, parseIp } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
 import type { Admin } from "../../src/provision/admin.js";
@@ -17,6 +18,7 @@ import { decodeJoinKey, encodeJoinKey } from "../../src/wire/joinkey.js";
 import { lockKeyOf, signRecord } from "../../src/wire/lock.js";
 import { Device, type Effect } from "../../src/wireguard/device.js";
 import { type Bench, openBench } from "../coordinator/bench.js";
+import { until } from "../engine/patience.js";
 
 /** The tool's own device against a real coordinator and real handshakes; the exit node is one in this process. */
 const ADDRESS = parseIp("127.77.5.1");
@@ -41,7 +43,7 @@ const outside = { answersPing: true, answersWeb: true };
 async function openExit() {
   const { secret } = await bench.key({ role: "exit-node", name: "home" });
   const privateKey = systemRandom(32);
-  const socket = await openDatagramSocket(PORT, ADDRESS);
+  const socket = await openAtPort();
   const device = new Device({ random: systemRandom, wallMs: () => systemClock.wall() });
   const stop = new AbortController();
   let joined: () => void = () => undefined;
@@ -91,6 +93,21 @@ async function openExit() {
       socket.close();
     },
   };
+}
+
+/** The port is WireGuard's, and the kernel may have lent it for a while to somebody who asked for any. */
+async function openAtPort(): ReturnType<typeof openDatagramSocket> {
+  const opened: Awaited<ReturnType<typeof openDatagramSocket>>[] = [];
+  await until("nobody else has the port", () =>
+    openDatagramSocket(PORT, ADDRESS).then(
+      (socket) => opened.push(socket) > 0,
+      (error: unknown) => {
+        assert.ok(error instanceof Failure && error.code === "port-taken", String(error));
+        return false;
+      },
+    ),
+  );
+  return opened[0] ?? assert.fail("it is open");
 }
 
 function answersTo(packet: Uint8Array): Uint8Array[] {

@@ -38,7 +38,7 @@ test("a container that does not let us in is left as it is, and the advice lets 
   const ready = async (): Promise<boolean> =>
     (await pve.interfaces("pve1", VMID)).some(({ addresses }) => addresses.some((ip) => ip.includes("."))) &&
     (await world.tryInside(VMID, "systemctl", "is-active", "ssh.service")).code === 0;
-  await eventually("it has an address and lets people in", ready, 60_000);
+  await eventually("it has an address and lets people in", ready, 180_000);
   const refused = await world.fails(adopting);
   assert.equal(refused.code, "ssh-key-refused", refused.message);
   assert.deepEqual(await pve.config("pve1", VMID), before);

@@ -237,7 +237,7 @@ describe("up --join", () => {
       assert.ok(Array.isArray(keys));
       return keys.map(object).some((key) => key.id === id && key.state === "expired");
     };
-    await eventually("the key has expired", expired, 10_000);
+    await eventually("the key has expired", expired, 60_000);
     const failure = await join_(String(joinKey));
     assert.equal(failure.code, "join-key-expired");
     assert.match(failure.advice, /key create/);

@@ -68,7 +68,7 @@ describe("two hosts beside each other", () => {
       const { exitNodes } = (await world.json("status")) as { exitNodes: { online: boolean }[] };
       return exitNodes.length === 2 && exitNodes.every((one) => one.online);
     };
-    await eventually("both are online", online, 20_000);
+    await eventually("both are online", online, 60_000);
     const plan = await world.run(["plan", "--all"]);
     assert.equal(plan.code, 0, plan.stdout);
   });

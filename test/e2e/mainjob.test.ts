@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
+import { Pings } from "./pathworld.js";
 import { eventually, object, program, run, World } from "./world.js";
 
 /**
@@ -15,7 +16,7 @@ const HOME_IPV4 = "203.0.113.77";
 const HOME_NETWORK6 = "2001:db8:77:1:";
 let vmid = 0;
 
-const whoami = async (family: 4 | 6, seconds = 5): Promise<string> =>
+const whoami = async (family: 4 | 6, seconds = 30): Promise<string> =>
   (await world.at("laptop", "curl", `-${family}`, "-s", "-m", String(seconds), "http://whoami.lab/")).stdout.trim();
 const browses = async (): Promise<boolean> => (await whoami(4, 1)) === HOME_IPV4;
 const insideLine = async (...argv: string[]): Promise<string> => (await world.inside(vmid, ...argv)).trim();
@@ -71,7 +72,7 @@ describe("on a terminal", () => {
 describe("inside the container", () => {
   test("it is unprivileged, within its memory limit, and systemd is content", async () => {
     assert.match(await insideLine("cat", "/proc/self/uid_map"), /^0\s+100000\s+65536$/);
-    assert.equal(await insideLine("systemctl", "is-system-running"), "running");
+    assert.equal(await insideLine("systemctl", "is-system-running", "--wait"), "running");
     const limit = await world.inside(
       vmid,
       "sh",
@@ -170,10 +171,9 @@ describe("the laptop", () => {
   test("50 MB arrive intact, and the café's uplink sees WireGuard datagrams to the home and nothing else", async () => {
     const capture = spawn(
       "ip",
-      ["netns", "exec", "exn-cafe", "tcpdump", "-i", "wan", "-n", "-l", "-s", "64", "--immediate-mode", "-q"],
-      {
-        stdio: ["ignore", "pipe", "pipe"],
-      },
+      // With room for all of it: what a busy machine captures too late is dropped.
+      ["netns", "exec", "exn-cafe", "tcpdump", "-B", "65536", "-i", "wan", "-nlq", "-s", "64", "--immediate-mode"],
+      { stdio: ["ignore", "pipe", "pipe"] },
     );
     const size = 50 * 1024 * 1024;
     let lines = "";
@@ -185,8 +185,8 @@ describe("the laptop", () => {
       ready += String(chunk);
     });
     try {
-      await eventually("the capture runs", async () => ready.includes("listening on"), 5_000);
-      const download = `curl -s -m 60 http://download.lab/bytes/${size} | sha256sum`;
+      await eventually("the capture runs", async () => ready.includes("listening on"), 30_000);
+      const download = `curl -s -m 300 http://download.lab/bytes/${size} | sha256sum`;
       const got = (await world.at("laptop", "sh", "-c", download)).stdout.slice(0, 64);
       const told = (await world.at("web", "curl", "-s", `http://download.lab/sha256/${size}`)).stdout.trim();
       assert.equal(told.length, 64);
@@ -219,11 +219,11 @@ describe("the laptop", () => {
 });
 
 describe("the home LAN", () => {
-  const reaches = async (url: string): Promise<boolean> =>
-    (await world.at("laptop", "curl", "-k", "-s", "-m", "2", "-o", "/dev/null", url)).code === 0;
+  const reaches = async (url: string, place = "laptop", seconds = 2): Promise<boolean> =>
+    (await world.at(place, "curl", "-k", "-s", "-m", String(seconds), "-o", "/dev/null", url)).code === 0;
 
   test("neither the NAS nor the Proxmox API is reached from the tunnel", async () => {
-    assert.equal((await world.at("nas", "curl", "-s", "-m", "2", "-o", "/dev/null", "http://198.18.77.20/")).code, 0);
+    assert.ok(await reaches("http://198.18.77.20/", "nas", 30));
     assert.equal(await reaches("http://198.18.77.20/"), false);
     assert.equal(await reaches("https://198.18.77.10:8006/"), false);
     assert.equal(await reaches("https://198.18.77.50/healthz"), false);
@@ -232,7 +232,7 @@ describe("the home LAN", () => {
 
   test("is reached once it is allowed, and no longer when that is taken back", async () => {
     await world.json("create", "--host", "lab", "--name", "home", "--allow-lan", "198.18.77.0/24");
-    await eventually("the NAS answers", () => reaches("http://198.18.77.20/"), 5_000);
+    await eventually("the NAS answers", () => reaches("http://198.18.77.20/"), 30_000);
     await world.json("create", "--host", "lab", "--name", "home", "--allow-lan", "none");
     assert.equal(await reaches("http://198.18.77.20/"), false);
   });
@@ -241,14 +241,14 @@ describe("the home LAN", () => {
 describe("without the coordinator", () => {
   test("the laptop keeps browsing, also through a restart of the exit's agent and of its own", async () => {
     await world.inside(vmid, "systemctl", "stop", "exitnode-coordinator");
-    assert.ok(await browses());
+    assert.equal(await whoami(4), HOME_IPV4);
     await world.inside(vmid, "systemctl", "restart", "exitnode-agent");
-    await eventually("browsing after the exit's agent restarted", browses, 20_000);
+    await eventually("browsing after the exit's agent restarted", browses, 60_000);
     assert.equal((await world.laptop("down")).code, 0);
     assert.equal(await whoami(4), CAFE.ipv4);
     const up = await world.laptop("up");
     assert.equal(up.code, 0, up.stderr);
-    await eventually("browsing after the laptop's agent restarted", browses, 20_000);
+    await eventually("browsing after the laptop's agent restarted", browses, 60_000);
     await world.inside(vmid, "systemctl", "start", "exitnode-coordinator");
   });
 });
@@ -268,7 +268,7 @@ describe("the laptop's routing", () => {
     assert.notEqual(plain, through);
     assert.doesNotMatch(plain, /5182|exn0|exitnode/);
     assert.equal((await world.laptop("up")).code, 0);
-    await eventually("browsing again", browses, 20_000);
+    await eventually("browsing again", browses, 60_000);
     const pid = (await world.at("laptop", "pgrep", "-f", "exitnode-program/agent.js")).stdout.split("\n").at(-2) ?? "";
     const supervisor = (
       await world.at("laptop", "cat", "/var/lib/exitnode-lab/places/laptop/run/supervisor.pid")
@@ -278,7 +278,7 @@ describe("the laptop's routing", () => {
     assert.equal((await world.laptop("down")).code, 0);
     assert.equal(await routing(), plain);
     assert.equal((await world.laptop("up")).code, 0);
-    await eventually("browsing again", browses, 20_000);
+    await eventually("browsing again", browses, 60_000);
   });
 });
 
@@ -305,22 +305,24 @@ describe("drift", () => {
     await world.json("create", "--host", "lab", "--name", "home");
     assert.equal((await world.run(["plan", "--host", "lab", "--name", "home"])).code, 0);
     assert.equal(await insideLine("cat", "/proc/sys/net/ipv4/ip_forward"), "1");
-    await eventually("browsing again", browses, 20_000);
+    await eventually("browsing again", browses, 60_000);
   });
 });
 
 describe("revocation", () => {
   test("stops the laptop's traffic within a second", async () => {
-    assert.ok(await browses());
-    await world.json("device", "revoke", "laptop");
-    const tookMs = await eventually(
-      "the tunnel is dead",
-      async () => (await world.at("laptop", "ping", "-c", "1", "-W", "1", "100.64.0.1")).code !== 0,
-      3_000,
-    );
-    // One lost ping takes its own second to be known as lost.
-    assert.ok(tookMs < 2_000, `${tookMs} ms`);
-    assert.notEqual((await world.at("laptop", "curl", "-4", "-s", "-m", "2", "http://whoami.lab/")).code, 0);
+    assert.equal(await whoami(4), HOME_IPV4);
+    const pings = new Pings("100.64.0.1");
+    try {
+      await pings.until((replies) => replies.length > 5, 30_000);
+      await world.json("device", "revoke", "laptop");
+      const revokedAt = performance.now();
+      assert.notEqual((await world.at("laptop", "curl", "-4", "-s", "-m", "2", "http://whoami.lab/")).code, 0);
+      const last = pings.replies.at(-1) ?? revokedAt;
+      assert.ok(last < revokedAt + 1_000, `${last - revokedAt} ms`);
+    } finally {
+      await pings.stop();
+    }
     await world.laptop("down", "--forget");
     assert.equal(await whoami(4), CAFE.ipv4);
   });

@@ -18,7 +18,7 @@ export type RunOptions = {
   readonly heard?: (text: string) => void;
 };
 
-const RUN_TIMEOUT_MS = 180_000;
+const RUN_TIMEOUT_MS = 600_000;
 /** Whose lab it is: by this a later run knows what a killed one left, and what another one uses. */
 const OWN = `test-${process.pid}`;
 const root = findRoot();

@@ -5,6 +5,7 @@ import { keyPairOf } from "../../src/kit/crypto.js";
 import { parseEndpoint } from "../../src/kit/endpoint.js";
 import { parseCidr } from "../../src/kit/ip.js";
 import { keyOf } from "../../src/kit/key.js";
+import { mustRun } from "../../src/sys/exec.js";
 import type { Backend, PeerState, WantInterface, WantPeer } from "../../src/wireguard/interface.js";
 import { makePair, must, type Place, pings, removePlaces, startWireguardGo, stop } from "./places.js";
 
@@ -51,7 +52,7 @@ export function backendContract(title: string, bench: Bench): void {
     before(async () => {
       [here, there] = await makePair(`${bench.prefix}1`, `${bench.prefix}2`);
       other = await startWireguardGo(there, remote);
-      await there.exec.run(["sh", "-c", 'cat | wg setconf "$1" /dev/stdin', "sh", remote], {
+      await mustRun(there.exec, ["sh", "-c", 'cat | wg setconf "$1" /dev/stdin', "sh", remote], {
         input: `[Interface]
 PrivateKey = ${keyOf(THEIRS)}
 ListenPort = ${PORT}
@@ -94,18 +95,23 @@ AllowedIPs = 100.64.7.1/32, fd7e:7::1/128
       assert.deepEqual([state.name, state.listenPort], [device, PORT]);
       const { endpoint, lastHandshakeAgeMs = -1, receivedBytes, sentBytes } = await peerState();
       assert.deepEqual(endpoint, peer.endpoint);
-      assert.ok(lastHandshakeAgeMs >= 0 && lastHandshakeAgeMs < 20_000, `age ${lastHandshakeAgeMs}`);
+      assert.ok(lastHandshakeAgeMs >= 0 && lastHandshakeAgeMs < 60_000, `age ${lastHandshakeAgeMs}`);
       assert.ok(receivedBytes > 1_252 && receivedBytes < 20_000, `received ${receivedBytes}`);
       assert.ok(sentBytes > 1_252 && sentBytes < 20_000, `sent ${sentBytes}`);
     });
 
     test("an equal value changes nothing: the session lives on", async () => {
-      const handshakeAt = Date.now() - ((await peerState()).lastHandshakeAgeMs ?? 0);
+      /** It was in this time: asking takes a while, and the kernel tells whole seconds. */
+      const handshake = async (): Promise<{ from: number; to: number }> => {
+        const askedAt = performance.now();
+        const { lastHandshakeAgeMs = 0 } = await peerState();
+        return { from: askedAt - lastHandshakeAgeMs - 1_000, to: performance.now() - lastHandshakeAgeMs };
+      };
+      const before = await handshake();
       await backend.set({ ...want, peers: [{ ...peer }] });
       assert.equal(await pings(here, "100.64.7.2"), true);
-      const age = (await peerState()).lastHandshakeAgeMs ?? 0;
-      // The kernel tells whole seconds.
-      assert.ok(Math.abs(Date.now() - age - handshakeAt) < 1_500, "the handshake is the same one");
+      const after = await handshake();
+      assert.ok(before.from <= after.to && after.from <= before.to, "the handshake is the same one");
     });
 
     test("a peer that moves is followed, and an equal value does not send us back", async () => {

@@ -29,8 +29,9 @@ export type CorePeerOptions = {
 export class CorePeer {
   readonly device: Device;
   readonly delivered: Uint8Array[] = [];
-  /** Every datagram that came, by its type. */
-  readonly heard: { readonly type: number; readonly at: Millis; readonly from: Endpoint }[] = [];
+  /** Every datagram that came. */
+  readonly heard: { readonly type: number; readonly length: number; readonly at: Millis; readonly from: Endpoint }[] =
+    [];
   replies = 0;
   readonly #socket: Socket;
   readonly #options: CorePeerOptions;
@@ -46,7 +47,7 @@ export class CorePeer {
     this.device = new Device({ random: systemRandom, wallMs: () => Date.now() + this.#wallOffset });
     socket.on("message", (datagram, { address, port }) => {
       const from = { address: parseIp(address), port };
-      this.heard.push({ type: datagram[0] ?? 0, at: performance.now(), from });
+      this.heard.push({ type: datagram[0] ?? 0, length: datagram.length, at: performance.now(), from });
       this.#carry(this.device.receive(datagram, from, this.now));
     });
   }
@@ -91,10 +92,10 @@ export class CorePeer {
   }
 
   /** An echo over IPv4 that is answered. */
-  async pings(to: string, deadlineMs: Millis = 8_000): Promise<void> {
+  async pings(to: string): Promise<void> {
     const before = this.replies;
     this.ping(to);
-    await until(`${to} answers ${this.#options.own}`, () => this.replies > before, deadlineMs);
+    await until(`${to} answers ${this.#options.own}`, () => this.replies > before);
   }
 
   sendPacket(packet: Uint8Array): void {

@@ -55,7 +55,7 @@ before(async () => {
   [client, exit] = await makePair(...PLACES);
   await must(client, "ip route add default via 10.99.7.2");
   other = await startWireguardGo(exit, "exnenrb");
-  await exit.exec.run(["sh", "-c", "cat | wg setconf exnenrb /dev/stdin"], {
+  await mustRun(exit.exec, ["sh", "-c", "cat | wg setconf exnenrb /dev/stdin"], {
     input: `[Interface]
 PrivateKey = ${keyOf(THEIRS)}
 ListenPort = 51820

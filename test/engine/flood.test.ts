@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { constants, setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
@@ -29,21 +30,26 @@ const TARGET = "10.99.8.1";
 const ADDRESSES = 64;
 const sources = Array.from({ length: ADDRESSES }, (_, i) => `10.99.8.${10 + i}`);
 
-const WINDOW_MS = 1_500;
-/** The flood runs this long before and after what is measured of it. */
-const MARGIN_MS = 250;
-const WINDOWS = 3;
-/** Windows in which the sender itself was held up say nothing; so many are tried in all. */
-const WINDOWS_MAX = 8;
+const WINDOW_MS = 400;
+/** The flood runs this long before and after what is measured of it, and is over for this long before it is missed. */
+const MARGIN_MS = 200;
+const ROUNDS = 7;
+/** Rounds in which the sender itself was held up say nothing; so many are tried in all. */
+const ROUNDS_MAX = 10;
 const RECORDED = 400;
+const AUTOGROUP = "/proc/self/autogroup";
 
 let tunnel: Tunnel;
 let strangers: Place;
 let folder: string;
+/** The transfer's client and server. */
 let stream: ChildProcess[] = [];
 let recorded: Uint8Array[] = [];
 
 before(async () => {
+  // What else runs on this machine is no part of the claim. Everything that takes part inherits it.
+  setPriority(constants.priority.PRIORITY_HIGHEST);
+  await preferSession(constants.priority.PRIORITY_HIGHEST);
   folder = await mkdtemp(join(tmpdir(), "exn-flood-"));
   tunnel = await Tunnel.open(PREFIX, NEWER);
   removePlaces(STRANGERS);
@@ -56,15 +62,21 @@ before(async () => {
   await must(strangers, "ip link set wire up");
   await tunnel.connect({ ourEndpoint: `${WIRE4.ours}:${PORT}` });
   recorded = await record();
-  stream = await startStream();
+  await startStream();
 });
 
 after(async () => {
   for (const child of stream) await stop(child);
   await tunnel?.close();
   removePlaces(STRANGERS);
+  await preferSession(0);
   await rm(folder, { recursive: true, force: true });
 });
+
+/** Where the kernel shares the processors out by sessions first (sched(7)), priorities count within one only. */
+async function preferSession(niceness: number): Promise<void> {
+  if (existsSync(AUTOGROUP)) await writeFile(AUTOGROUP, String(niceness));
+}
 
 /** The peer's genuine datagrams as they crossed the wire: pings, one at a time, so that the kernel joins none. */
 async function record(): Promise<Uint8Array[]> {
@@ -75,8 +87,11 @@ async function record(): Promise<Uint8Array[]> {
   const listening = createInterface({ input: child.stderr });
   const ended = once(child, "exit");
   await new Promise<void>((resolve) => listening.on("line", (line) => line.includes("listening on") && resolve()));
-  await must(tunnel.there, `ping -n -q -c ${RECORDED + 1} -i 0.003 -s 1300 ${OURS.ip4}`);
+  // For as long as it takes: tcpdump may miss some.
+  const pings = ["ping", "-n", "-q", "-i", "0.003", "-s", "1300", OURS.ip4];
+  const speaking = spawn("ip", ["netns", "exec", tunnel.there.name, ...pings], { stdio: "ignore" });
   await ended;
+  await stop(speaking);
   return payloads(await readFile(file));
 }
 
@@ -92,7 +107,7 @@ function payloads(capture: Buffer): Uint8Array[] {
 }
 
 /** One TCP connection from wireguard-go's side to ours, which goes on for as long as the tests. */
-async function startStream(): Promise<ChildProcess[]> {
+async function startStream(): Promise<void> {
   const server = spawn("ip", ["netns", "exec", tunnel.here.name, "iperf3", "-s", "-1", "--forceflush"], {
     stdio: ["ignore", "pipe", "ignore"],
   });
@@ -101,30 +116,30 @@ async function startStream(): Promise<ChildProcess[]> {
   const client = spawn("ip", ["netns", "exec", tunnel.there.name, "iperf3", "-c", OURS.ip4, "-t", "120"], {
     stdio: "ignore",
   });
-  const before = await delivered();
-  await until("the transfer is under way", async () => (await delivered()) > before + 50e6);
-  return [client, server];
+  stream = [client, server];
+  const before = delivered();
+  await until("the transfer is under way", () => delivered() > before + 50e6);
 }
 
-/** Bytes that came out of the tunnel, counted by the kernel. */
-async function delivered(): Promise<number> {
-  return counter(tunnel.here, tunnel.device, "bytes");
+/** What a device of ours has received, as the kernel counts it: read in no time, in a place that a program is in. */
+function counted(device: string): { bytes: number; packets: number } {
+  const [, server] = stream;
+  const line = readFileSync(`/proc/${server?.pid}/net/dev`, "utf8")
+    .split("\n")
+    .find((one) => one.trim().startsWith(`${device}:`));
+  const [bytes, packets] = (line?.split(":")[1] ?? "").trim().split(/\s+/).map(Number);
+  assert.ok(bytes !== undefined && packets !== undefined, device);
+  return { bytes, packets };
 }
 
-async function counter(place: Place, device: string, field: "bytes" | "packets"): Promise<number> {
-  const [link] = JSON.parse(await must(place, `ip -j -s link show dev ${device}`)) as {
-    stats64: { rx: { bytes: number; packets: number } };
-  }[];
-  assert.ok(link !== undefined);
-  return link.stats64.rx[field];
-}
+/** Bytes that came out of the tunnel. */
+const delivered = (): number => counted(tunnel.device).bytes;
 
-/** Bytes a second over one window. */
+/** Bytes a millisecond over one window. */
 async function rate(): Promise<number> {
-  const before = await delivered();
-  const from = performance.now();
+  const [before, from] = [delivered(), performance.now()];
   await setTimeout(WINDOW_MS);
-  return ((await delivered()) - before) / (performance.now() - from);
+  return (delivered() - before) / (performance.now() - from);
 }
 
 class Flood {
@@ -161,33 +176,39 @@ class Flood {
 }
 
 /**
- * The transfer's rate with the flood over its rate without, windows in turn: the best of each, for whatever else the
- * machine does only takes from them.
+ * The transfer's rate with the flood over its rate just before and just after, and of that the median of some rounds:
+ * whatever else the machine does, it does to both, and where it does not, to the fewer rounds.
  */
 async function share(datagrams: readonly Uint8Array[]): Promise<{ share: number; report: string }> {
   const flood = await Flood.of(datagrams);
-  const quiet: number[] = [];
-  const flooded: number[] = [];
+  const rounds: { readonly share: number; readonly words: string }[] = [];
+  const mbit = (bytesPerMs: number): number => Math.round(bytesPerMs * 0.008);
   try {
-    for (let i = 0; i < WINDOWS_MAX && flooded.length < WINDOWS; i++) {
-      quiet.push(await rate());
-      const arrived = await counter(tunnel.here, "strangers", "packets");
+    let before = await rate();
+    for (let i = 0; i < ROUNDS_MAX && rounds.length < ROUNDS; i++) {
+      const arrived = counted("strangers").packets;
       const length = WINDOW_MS + 2 * MARGIN_MS;
       const under = flood.runs(length);
       await setTimeout(MARGIN_MS);
       const kept = await rate();
       const sent = await under;
-      const came = (await counter(tunnel.here, "strangers", "packets")) - arrived;
+      const came = counted("strangers").packets - arrived;
       assert.ok(came >= sent, `${came} of ${sent} datagrams came to the machine`);
-      if (sent >= (RATE * length * 0.9) / 1_000) flooded.push(kept);
+      await setTimeout(MARGIN_MS);
+      const after = await rate();
+      const without = (before + after) / 2;
+      before = after;
+      if (sent < (RATE * length * 0.9) / 1_000) continue;
+      rounds.push({ share: kept / without, words: `${mbit(kept)} of ${mbit(without)}` });
     }
   } finally {
     await flood.stop();
   }
-  const mbit = (list: readonly number[]): string => list.map((one) => Math.round(one * 0.008)).join(", ");
-  assert.ok(flooded.length > 0, `the sender never reached ${RATE} datagrams a second`);
-  const found = Math.max(...flooded) / Math.max(...quiet);
-  return { share: found, report: `${found.toFixed(2)}: ${mbit(flooded)} of ${mbit(quiet)} Mbit/s` };
+  rounds.sort((one, other) => one.share - other.share);
+  const median = rounds[rounds.length >> 1];
+  assert.ok(median !== undefined, `the sender never reached ${RATE} datagrams a second`);
+  const list = rounds.map(({ words }) => words).join(", ");
+  return { share: median.share, report: `${median.share.toFixed(2)}: ${list} Mbit/s` };
 }
 
 async function keepsHalf(context: { diagnostic(text: string): void }, datagrams: readonly Uint8Array[]): Promise<void> {

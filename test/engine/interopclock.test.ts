@@ -18,6 +18,8 @@ import { type Identity, identityOf, PROGRAMS, WireguardGo } from "./wireguardgo.
  * on a machine without a battery; its monotonic clock is ahead, so that renewal needs no two minutes.
  */
 const AN_ATTEMPT_MS = REKEY_TIMEOUT_MS + REKEY_JITTER_MS + 1;
+/** Both clocks go on meanwhile: far more than a step takes on a busy machine. */
+const BEHIND_MS = 30 * SECOND;
 const AT = { address: WIRE4.ours, port: 0 } as const;
 
 for (const [number, program] of PROGRAMS.entries())
@@ -55,16 +57,16 @@ for (const [number, program] of PROGRAMS.entries())
 
     test("a peer that restarts with an older clock is refused until its clock has passed", async (t) => {
       await knownFrom(here, options);
-      const peer = await CorePeer.open(here, AT, { ...options, wallOffsetMs: -2 * AN_ATTEMPT_MS - SECOND });
+      const peer = await CorePeer.open(here, AT, { ...options, wallOffsetMs: -AN_ATTEMPT_MS - BEHIND_MS });
       t.after(() => peer.close());
       peer.ping(THEIRS.ip4);
       await go.says("handshake replay", 1);
       peer.passTime(AN_ATTEMPT_MS);
       await go.says("handshake replay", 2);
       assert.equal(peer.heard.length, 0, "nothing answers it");
-      peer.passTime(2 * AN_ATTEMPT_MS);
+      peer.passTime(BEHIND_MS + SECOND);
       await peer.pings(THEIRS.ip4);
-      assert.equal(peer.replies, 2, "the packet that waited arrived too");
+      await until("the packet that waited is answered too", () => peer.replies === 2);
     });
 
     test("a peer whose clock is behind is still reached by the sessions that they begin", async (t) => {
@@ -77,7 +79,7 @@ for (const [number, program] of PROGRAMS.entries())
       await go.wg(
         `set DEVICE peer ${us.publicKey} endpoint ${WIRE4.ours}:${peer.endpoint.port} allowed-ips ${OURS.ip4}/32`,
       );
-      assert.equal(await pings(go.place, OURS.ip4, "-W", "4"), true);
+      assert.equal(await pings(go.place, OURS.ip4), true);
     });
 
     test("a session that is two minutes old is renewed by its initiator alone, between two packets", async (t) => {
@@ -122,14 +124,14 @@ test("our engine refuses a peer that restarted with an older clock until its clo
   first.close();
 
   await countWire(here);
-  const peer = await CorePeer.open(there, at, { ...options, wallOffsetMs: -2 * SECOND });
+  const peer = await CorePeer.open(there, at, { ...options, wallOffsetMs: -BEHIND_MS });
   t.after(() => peer.close());
   peer.ping(OURS.ip4);
-  await until("its initiation came", async () => (await wireCount(here, "in")).initiations === 1);
+  await until("its initiation came", async () => (await wireCount(here, "in")).initiations > 0);
   // The engine's thread reads its sockets before it answers.
   await engine.state();
   assert.equal((await wireCount(here, "out")).responses, 0);
-  peer.passTime(AN_ATTEMPT_MS);
+  peer.passTime(BEHIND_MS + SECOND);
   await peer.pings(OURS.ip4);
   assert.deepEqual(parseEndpoint(`${WIRE4.theirs}:${peer.endpoint.port}`), (await engine.state()).peers[0]?.endpoint);
 });

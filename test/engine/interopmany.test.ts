@@ -79,7 +79,7 @@ describe("a hundred peers", () => {
     const { stdout } = await here.exec.run([
       "sh",
       "-c",
-      'for to in "$@"; do ping -n -q -c 1 -W 8 "$to" & done; wait',
+      'for to in "$@"; do ping -n -q -c 1 -W 40 "$to" & done; wait',
       "sh",
       ...addresses,
     ]);
@@ -87,7 +87,7 @@ describe("a hundred peers", () => {
     for (const { delivered } of peers) assert.equal(delivered.length, 1);
     const state = await engine.state();
     assert.equal(state.peers.length, PEERS);
-    for (const { lastHandshakeAgeMs = Infinity } of state.peers) assert.ok(lastHandshakeAgeMs < 20_000);
+    for (const { lastHandshakeAgeMs = Infinity } of state.peers) assert.ok(lastHandshakeAgeMs < 60_000);
     assert.deepEqual(
       state.peers.map(({ endpoint }) => endpoint),
       peers.map(({ endpoint }) => endpoint),
@@ -99,7 +99,7 @@ describe("a hundred peers", () => {
     peers = await open(`${WIRE4.ours}:${PORT}`);
     await raise(false);
     for (const peer of peers) peer.ping(OWN);
-    await until("all are answered", () => peers.every(({ replies }) => replies === 1), 12_000);
+    await until("all are answered", () => peers.every(({ replies }) => replies === 1));
     const state = await engine.state();
     assert.equal(new Set(state.peers.map(({ endpoint }) => endpoint?.port)).size, PEERS);
   });

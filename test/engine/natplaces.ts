@@ -71,7 +71,7 @@ table ip filter {
 
 /** Waits for the router to forget everybody, which it does when nobody says anything. The list leaves out the expired. */
 export const forgotten = (router: Place): Promise<number> =>
-  until("the router has no mapping", async () => (await must(router, "cat /proc/net/nf_conntrack")) === "", 12_000);
+  until("the router has no mapping", async () => (await must(router, "cat /proc/net/nf_conntrack")) === "");
 
 /** Forgets every mapping, as a router does that loses its line; the kernel does it a little later. */
 export async function lineLost(router: Place, address: string): Promise<void> {

@@ -63,7 +63,7 @@ const RECEIVE = `const h=${SUM};require("net").createServer(s=>s.on("data",d=>h.
 
 async function copies(from: Place, to: Place, address: string): Promise<boolean> {
   const run = (place: Place, program: string) =>
-    spawn("ip", ["netns", "exec", place.name, "timeout", "30", process.execPath, "-e", program], {
+    spawn("ip", ["netns", "exec", place.name, "timeout", "120", process.execPath, "-e", program], {
       stdio: ["ignore", "pipe", "pipe"],
     });
   const receiver = run(to, RECEIVE);

@@ -16,8 +16,11 @@ export const placeOf = (name: string): Place => ({
 export const must = (place: Place, line: string, input?: string): Promise<string> =>
   mustRun(place.exec, line.split(" "), input === undefined ? {} : { input });
 
-export const pings = async (place: Place, to: string, ...options: string[]): Promise<boolean> =>
-  (await place.exec.run(["ping", "-n", "-c", "1", "-W", "6", ...options, to])).exitCode === 0;
+/** Whether an echo is answered: asked for once a second for a long while, or with `-W` once, waiting for so long. */
+export const pings = async (place: Place, to: string, ...options: string[]): Promise<boolean> => {
+  const patience = options.includes("-W") ? [] : ["-w", "30"];
+  return (await place.exec.run(["ping", "-n", "-c", "1", ...patience, ...options, to])).exitCode === 0;
+};
 
 export function removePlaces(...names: string[]): void {
   for (const name of names) removeNamespace(name);

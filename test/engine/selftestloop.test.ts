@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { parseCidr } from "../../src/kit/ip.js";
+import { until } from "./patience.js";
 import { must, pings } from "./places.js";
 import { OURS, PORT, THEIRS, Tunnel, WIRE4 } from "./tunnel.js";
 import { identityOf, NEWER } from "./wireguardgo.js";
@@ -57,7 +58,7 @@ describe("a route that leads the tunnel into itself", () => {
       const before = await given();
       assert.equal(await pings(tunnel.here, THEIRS.ip4, "-W", "0.5", "-s", String(bytes)), false);
       const looped = (await given()) - before;
-      assert.ok((await tunnel.engine.state()).unsent?.looped, "what was stopped is counted");
+      await until("what was stopped is counted", async () => !!(await tunnel.engine.state()).unsent?.looped);
       await must(tunnel.here, `ip route delete ${WIRE4.theirs}/32 dev ${tunnel.device}`);
       assert.ok(looped <= PACKETS_MAX, `${looped} packets`);
       assert.equal(await pings(tunnel.here, THEIRS.ip4), true, "without the route it works again");

@@ -33,27 +33,27 @@ for (const { family, first, second, at, mask } of [
     });
 
     test("answers leave from the address that was written to", async () => {
-      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
-      assert.equal(await pings(tunnel.here, THEIRS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.there, OURS.ip4), true);
+      assert.equal(await pings(tunnel.here, THEIRS.ip4), true);
       assert.equal(await tunnel.go.endpoint(), at(second));
     });
 
     test("a peer that writes to another address of ours is answered from there", async () => {
-      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.there, OURS.ip4), true);
       await tunnel.go.wg(`set DEVICE peer ${tunnel.us.publicKey} endpoint ${at(first)}`);
-      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
-      assert.equal(await pings(tunnel.here, THEIRS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.there, OURS.ip4), true);
+      assert.equal(await pings(tunnel.here, THEIRS.ip4), true);
       assert.equal(await tunnel.go.endpoint(), at(first));
       await tunnel.go.wg(`set DEVICE peer ${tunnel.us.publicKey} endpoint ${at(second)}`);
-      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.there, OURS.ip4), true);
       assert.equal(await tunnel.go.endpoint(), at(second));
     });
 
     test("when that address is taken away, another is used and the peer follows", async () => {
-      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.there, OURS.ip4), true);
       await must(tunnel.here, `ip address delete ${second}/${mask} dev wire`);
-      assert.equal(await pings(tunnel.here, THEIRS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.here, THEIRS.ip4), true);
       assert.equal(await tunnel.go.endpoint(), at(first));
-      assert.equal(await pings(tunnel.there, OURS.ip4, "-W", "4"), true);
+      assert.equal(await pings(tunnel.there, OURS.ip4), true);
     });
   });

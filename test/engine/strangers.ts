@@ -13,10 +13,14 @@ import { socketIn } from "./placesocket.js";
 
 /** A crowd that knows a device's public key and no more: initiations whose mac1 is right, from keys that are no peer's. */
 const CROWD = 16;
+/** Bursts that are made up for at once. */
+const MISSED_MAX = 5;
 
 export class Strangers {
   /** Cookie replies they got: whoever sends these is under load. */
   refused = 0;
+  /** The longest time in which this process sent nothing: then nobody was under load by it. */
+  longestPauseMs: Millis = 0;
   readonly #socket: Socket;
   readonly #to: Endpoint;
   readonly #initiations: readonly Uint8Array[];
@@ -35,16 +39,22 @@ export class Strangers {
     return new Strangers(await socketIn(place, from), to, responder);
   }
 
-  /** So many at once, again and again, until close(). */
+  /** So many at once, again and again, until close(); what was missed is made up for. */
   flood(burst: number, everyMs: Millis): void {
-    const shout = (): void => {
-      for (let i = 0; i < burst; i++) {
+    let shoutedAt = performance.now();
+    const shout = (count: number): void => {
+      for (let i = 0; i < count; i++) {
         const datagram = this.#initiations[i % CROWD];
         if (datagram !== undefined) this.#socket.send(datagram, this.#to.port, this.#to.address);
       }
     };
-    shout();
-    this.#timer = setInterval(shout, everyMs);
+    shout(burst);
+    this.#timer = setInterval(() => {
+      const pauseMs = performance.now() - shoutedAt;
+      shoutedAt += pauseMs;
+      this.longestPauseMs = Math.max(this.longestPauseMs, pauseMs);
+      shout(Math.ceil(burst * Math.min(pauseMs / everyMs, MISSED_MAX)));
+    }, everyMs);
   }
 
   close(): void {

@@ -16,7 +16,7 @@ export type TransferOptions = {
 };
 export type Transferred = { readonly bytes: number; readonly lostShare: number };
 
-const DEADLINE_S = "40";
+const DEADLINE_S = "120";
 
 type Report = {
   readonly error?: string;
@@ -38,7 +38,11 @@ export async function transfer(
   const ended = once(server, "exit");
   try {
     const lines = createInterface({ input: server.stdout });
-    await new Promise<void>((resolve) => lines.on("line", (line) => line.includes("Server listening") && resolve()));
+    const listening = new Promise<void>((resolve) =>
+      lines.on("line", (line) => line.includes("Server listening") && resolve()),
+    );
+    const gone = ended.then(([code]) => assert.fail(`iperf3 exited ${code} before it listened`));
+    await Promise.race([listening, gone]);
     const words = ["-c", address, "-J", "-n", `${options.megabytes}M`, "-b", `${options.rate ?? 0}M`];
     if (options.datagramBytes !== undefined) words.push("-u", "-l", String(options.datagramBytes));
     // What the sender's buffer holds at the end is cut off: let it be little.

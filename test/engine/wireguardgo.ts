@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { utf8 } from "../../src/kit/bytes.js";
 import { hash, keyPairOf } from "../../src/kit/crypto.js";
 import { type Key, keyOf } from "../../src/kit/key.js";
+import { mustRun } from "../../src/sys/exec.js";
 import { until } from "./patience.js";
 import { must, type Place, startWireguardGo, stop } from "./places.js";
 
@@ -71,9 +72,8 @@ export class WireguardGo {
       if (peer.endpoint !== undefined) lines.push(`Endpoint = ${peer.endpoint}`);
       lines.push(`PersistentKeepalive = ${peer.persistentKeepaliveSeconds ?? 0}`);
     }
-    await this.place.exec.run(["sh", "-c", 'cat | wg setconf "$1" /dev/stdin', "sh", this.device], {
-      input: `${lines.join("\n")}\n`,
-    });
+    const setconf = ["sh", "-c", 'cat | wg setconf "$1" /dev/stdin', "sh", this.device];
+    await mustRun(this.place.exec, setconf, { input: `${lines.join("\n")}\n` });
   }
 
   async up(mtu: number, ...addresses: readonly string[]): Promise<void> {
@@ -102,8 +102,8 @@ export class WireguardGo {
     return this.#said.filter((line) => line.includes(text)).length;
   }
 
-  says(text: string, times = 1, deadlineMs = 10_000): Promise<number> {
-    return until(`wireguard-go says "${text}"`, () => this.count(text) >= times, deadlineMs);
+  says(text: string, times = 1): Promise<number> {
+    return until(`wireguard-go says "${text}"`, () => this.count(text) >= times);
   }
 
   forget(): void {

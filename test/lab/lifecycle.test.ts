@@ -17,7 +17,7 @@ import { localFiles } from "../../src/sys/files.js";
 const MAIN = fileURLToPath(new URL("../../src/main.js", import.meta.url));
 /** Present while a test's lab may be up, so that the next run clears what a killed one left, and nobody else's. */
 const OURS = join(tmpdir(), "exitnode-lab-test.owner");
-const COMMAND_MS = 30_000;
+const COMMAND_MS = 120_000;
 /** For a command that builds the container template, where there is none yet. */
 const TEMPLATE_MS = 300_000;
 
@@ -121,7 +121,6 @@ describe("the lab", { skip: why ?? false }, () => {
   for (const line of ["building an Internet", "starting "]) {
     test(`comes up after a \`lab up\` that was killed while ${line.trim()}`, async () => {
       await killAt(line);
-      assert.notEqual(await state(), "up");
       await must(lab("up"));
       assert.equal(await must(inside("laptop", "curl", "-4s", "http://whoami.lab/")), "198.51.100.88\n");
     });
@@ -172,7 +171,7 @@ describe("the lab", { skip: why ?? false }, () => {
   test("a trace from the laptop names every hop, in order, over both families", async () => {
     const hops = ["cafe-router.lab", "gw.cafe-isp.lab", "core1.internet.lab", "web.lab"];
     for (const family of ["-4", "-6"]) {
-      const out = await must(inside("laptop", "traceroute", family, "-w1", "-q1", "web.lab"));
+      const out = await must(inside("laptop", "traceroute", family, "-w20", "-q1", "web.lab"));
       assert.deepEqual(
         out
           .trim()
@@ -182,7 +181,7 @@ describe("the lab", { skip: why ?? false }, () => {
         hops,
       );
     }
-    const home = await must(inside("nas", "traceroute", "-4", "-w1", "-q1", "vps.lab"));
+    const home = await must(inside("nas", "traceroute", "-4", "-w20", "-q1", "vps.lab"));
     assert.deepEqual(
       home
         .trim()
@@ -237,15 +236,15 @@ describe("the lab", { skip: why ?? false }, () => {
         ),
       ),
     );
-    const ports = async (): Promise<string[]> =>
-      (await must(inside("laptop", process.execPath, "-e", ASK_BOTH))).trim().split(" ");
+    const ports = async (withinMs = 20_000): Promise<string[]> =>
+      (await must(inside("laptop", process.execPath, "-e", ASK_BOTH, String(withinMs)))).trim().split(" ");
     const [one, other] = await ports();
     assert.equal(one, other, "an ordinary router keeps the port");
     await must(lab("nat", "cafe", "symmetric"));
     const [third, fourth] = await ports();
     assert.notEqual(third, fourth, "a symmetric one takes another per destination");
     await must(lab("nat", "cafe", "udp-blocked"));
-    assert.deepEqual(await ports(), ["none"]);
+    assert.deepEqual(await ports(800), ["none"]);
     await must(lab("nat", "cafe", "address-and-port-dependent"));
     for (const reflector of reflectors) reflector.kill("SIGKILL");
   });
@@ -325,26 +324,30 @@ describe("the lab", { skip: why ?? false }, () => {
   });
 });
 
-/** Ends a `lab up` without warning when it says the line. */
+/** Ends a `lab up` without warning when it says the line. One that was done before this process heard it says it again. */
 async function killAt(line: string): Promise<void> {
-  const child = spawn(process.execPath, [MAIN, "lab", "up"], { env, stdio: ["ignore", "ignore", "pipe"] });
-  createInterface({ input: child.stderr }).on("line", (said) => {
-    if (said.startsWith(line)) child.kill("SIGKILL");
-  });
-  const [, signal] = await once(child, "exit");
-  assert.equal(signal, "SIGKILL");
+  for (let tries = 1; ; tries++) {
+    const child = spawn(process.execPath, [MAIN, "lab", "up"], { env, stdio: ["ignore", "ignore", "pipe"] });
+    createInterface({ input: child.stderr }).on("line", (said) => {
+      if (said.startsWith(line)) child.kill("SIGKILL");
+    });
+    const [, signal] = await once(child, "exit");
+    if (signal === "SIGKILL" && (await state()) !== "up") return;
+    assert.ok(tries < 5, `${tries} times it was not killed while ${line}`);
+    await must(lab("down"));
+  }
 }
 
 const ASK_UDP = `const [to, port] = process.argv.slice(1), u = require("dgram").createSocket("udp4");
 u.on("message", (m) => { console.log(String(m)); process.exit(); }).send("hello", Number(port), to);
-setTimeout(() => process.exit(1), 3000);`;
+setTimeout(() => process.exit(1), 30000);`;
 
 const ASK_TCP = `const [to, port] = process.argv.slice(1);
-require("net").connect(Number(port), to).on("data", (d) => console.log(String(d))).setTimeout(3000, () => process.exit(1));`;
+require("net").connect(Number(port), to).on("data", (d) => console.log(String(d))).setTimeout(30000, () => process.exit(1));`;
 
 /** The port each of two destinations sees of one socket, or "none". */
 const ASK_BOTH = `const u = require("dgram").createSocket("udp4"), seen = {};
 u.on("message", (m, from) => { seen[from.address] = String(m); if (Object.keys(seen).length === 2) done(); });
 for (const to of ["192.0.2.80", "192.0.2.22"]) u.send("?", 7, to);
 const done = () => { console.log(Object.values(seen).join(" ") || "none"); process.exit(); };
-setTimeout(done, 800);`;
+setTimeout(done, Number(process.argv[1]));`;

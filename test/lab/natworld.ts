@@ -17,6 +17,9 @@ import { removeNamespace } from "../engine/removenamespace.js";
  * a lab that may be up, and changed by the same steps as the lab is.
  */
 
+/** For a datagram that comes: longer than any machine is busy. */
+export const COMES_WITHIN_MS = 20_000;
+
 export const able = process.platform === "linux" && process.getuid?.() === 0;
 
 export class NatWorld {
@@ -155,7 +158,7 @@ export class Probe {
   }
 
   /** The datagram of that text, now or within the time; undefined when it does not come. */
-  async hears(text: string, withinMs = 3_000): Promise<Heard | undefined> {
+  async hears(text: string, withinMs: number): Promise<Heard | undefined> {
     const deadline = AbortSignal.timeout(withinMs);
     for (;;) {
       const found = this.heard.find((one) => one.text === text);

@@ -133,7 +133,7 @@ async function ask(step: Recorded): Promise<Answer> {
 
 async function started(path: string): Promise<void> {
   const vmid = Number(/lxc\/(\d+)/.exec(path)?.[1]);
-  for (const until = performance.now() + 5_000; pve.runtime.running(vmid) === undefined; await delay(20))
+  for (const until = performance.now() + 60_000; pve.runtime.running(vmid) === undefined; await delay(20))
     if (performance.now() > until) return;
 }
 

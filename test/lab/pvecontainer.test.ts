@@ -113,7 +113,7 @@ const settings = {
 
 test("a container goes from create to destroy with its limits in force, and leaves nothing", {
   skip,
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   const created = await finished(await call("POST", "/nodes/pve1/lxc", { vmid: 901, ...settings }));
   assert.equal(created.exit, "OK", created.log.join("\n"));
@@ -166,7 +166,7 @@ test("a container goes from create to destroy with its limits in force, and leav
   assert.doesNotMatch(ip("link"), /veth901/);
 });
 
-test("dev0 that root@pam set gives an unprivileged container a tun device", { skip, timeout: 120_000 }, async () => {
+test("dev0 that root@pam set gives an unprivileged container a tun device", { skip, timeout: 600_000 }, async () => {
   const { net0: _, ...rest } = settings;
   assert.equal((await call("POST", "/nodes/pve1/lxc", { vmid: 902, ...rest, dev0: "/dev/net/tun" })).status, 403);
   const created = await finished(await asRoot("POST", "/nodes/pve1/lxc", { vmid: 902, ...rest, dev0: "/dev/net/tun" }));
@@ -189,7 +189,7 @@ test("dev0 that root@pam set gives an unprivileged container a tun device", { sk
   assert.deepEqual(pve.guests.list(), []);
 });
 
-test("a bridge that is not there fails the start, not the create", { skip, timeout: 60_000 }, async () => {
+test("a bridge that is not there fails the start, not the create", { skip, timeout: 600_000 }, async () => {
   const created = await asRoot("POST", "/nodes/pve1/lxc", {
     vmid: 903,
     ...settings,

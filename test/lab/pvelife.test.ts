@@ -109,7 +109,7 @@ const params = (vmid: number, storage: string) => ({
 
 test("a rollback brings back files and options of a running container, but not its description", {
   skip,
-  timeout: 180_000,
+  timeout: 600_000,
 }, async (t) => {
   await done(await host.create("pve1", params(VMID, "local-zfs")));
   await done(await host.start("pve1", VMID));
@@ -142,7 +142,7 @@ test("a rollback brings back files and options of a running container, but not i
 
 test("on ZFS an older snapshot than the newest is refused, with the reason, and the container runs on", {
   skip,
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   await done(await host.snapshot("pve1", VMID, "later"));
   await assert.rejects(done(await host.rollback("pve1", VMID, "pre_upgrade", false)), { code: "snapshot-not-newest" });
@@ -156,7 +156,7 @@ test("on ZFS an older snapshot than the newest is refused, with the reason, and 
 
 test("a backup of a running container restores to a new one that starts with the same files", {
   skip,
-  timeout: 240_000,
+  timeout: 600_000,
 }, async (t) => {
   const began = performance.now();
   const { log } = await done(
@@ -181,7 +181,7 @@ test("a backup of a running container restores to a new one that starts with the
   assert.equal(inside(COPY, "cat /root/state; ls /etc/vzdump 2>/dev/null | wc -l; stat -c %u /root"), "before\n0\n0");
 });
 
-test("over a container that is there, a restore needs force, and it stopped", { skip, timeout: 120_000 }, async () => {
+test("over a container that is there, a restore needs force, and it stopped", { skip, timeout: 600_000 }, async () => {
   const [backup] = await host.backups("pve1", "local", VMID);
   const wanted = { vmid: COPY, backup: backup?.volid ?? "", storage: "local" };
   await assert.rejects(host.restore("pve1", wanted), { code: "vmid-taken" });
@@ -196,7 +196,7 @@ test("over a container that is there, a restore needs force, and it stopped", { 
 
 test("a directory storage refuses snapshots, and backs up with the container standing still", {
   skip,
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   assert.equal(await host.canSnapshot("pve1", COPY), false);
   await assert.rejects(done(await host.snapshot("pve1", COPY, "no_way")), { code: "snapshot-unsupported" });
@@ -211,7 +211,7 @@ test("a directory storage refuses snapshots, and backs up with the container sta
 
 test("a clone is made of a stopped container, or of a snapshot of a running one, with a MAC of its own", {
   skip,
-  timeout: 180_000,
+  timeout: 600_000,
 }, async (t) => {
   const wanted = { newid: CLONE, hostname: "exit2", full: true };
   await assert.rejects(root.clone("pve1", VMID, wanted), { code: "container-running" });
@@ -228,7 +228,7 @@ test("a clone is made of a stopped container, or of a snapshot of a running one,
   assert.equal(inside(CLONE, "cat /root/state /etc/hostname"), "before\nexit2");
 });
 
-test("destroying takes disks and snapshots along", { skip, timeout: 60_000 }, async () => {
+test("destroying takes disks and snapshots along", { skip, timeout: 600_000 }, async () => {
   for (const vmid of [VMID, COPY, CLONE]) {
     await done(await host.stop("pve1", vmid));
     await done(await host.destroy("pve1", vmid));

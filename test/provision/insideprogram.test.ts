@@ -67,11 +67,15 @@ test("a look asks agent, coordinator and whoami at once, and an answer in pieces
   assert.deepEqual(asked.splice(0).sort(), ["GET /api/v1/status", '{"do":"status"}\n']);
 });
 
-test("daemons that answer without end are cut off at the bound, long before the deadline, and what else was seen stays", async () => {
+test("daemons that answer without end are cut off at the bound, not at the deadline, and what else was seen stays", async () => {
   [endless, poured] = [true, 0];
-  const from = performance.now();
-  const { stdout } = await inRoom(["sh", "-s"], observationScript({ paths: [], sysctlKeys: [], whoami: [] }));
-  assert.ok(performance.now() - from < 5_000, "it waited for its deadline");
+  const usual = observationScript({ paths: [], sysctlKeys: [], whoami: [] });
+  // Who waited for these deadlines would wait for ever.
+  const script = usual
+    .replace(/setTimeout\(resolve, \d+\)/, "setTimeout(resolve, 1e9)")
+    .replace(/timeout 8 node/, "node");
+  assert.equal(script.length, usual.length - "timeout 8 ".length - "6000".length + "1e9".length);
+  const { stdout } = await inRoom(["sh", "-s"], script);
   // What lies in the buffers of two sockets comes on top.
   assert.ok(poured < 2 * ANSWER_LENGTH_MAX + 4 * 1024 * 1024, `${poured} bytes were taken`);
   const sections = sectionsOf(stdout);

@@ -16,13 +16,37 @@ export async function lostWhile(
   everySeconds: string,
   work: () => Promise<void>,
 ): Promise<Pinged> {
-  const argv = ["netns", "exec", place.name, "ping", "-n", "-i", everySeconds, "-W", "5", "-w", DEADLINE_S, to];
+  return pinged(place, to, everySeconds, [], async (answers) => {
+    await answers(3);
+    await work();
+    await answers(3);
+  });
+}
+
+/** The numbers of those that were never answered, until so many were: `ping -c` waits for the last one no longer than for the next. */
+export async function lostOf(
+  place: Place,
+  to: string,
+  count: number,
+  ...options: string[]
+): Promise<readonly number[]> {
+  return (await pinged(place, to, "0.1", options, (answers) => answers(count))).lost;
+}
+
+async function pinged(
+  place: Place,
+  to: string,
+  everySeconds: string,
+  options: readonly string[],
+  work: (answers: (count: number) => Promise<void>) => Promise<void>,
+): Promise<Pinged> {
+  const argv = ["netns", "exec", place.name, "ping", "-n", "-i", everySeconds, "-w", DEADLINE_S, ...options, to];
   const ping = spawn("ip", argv, { stdio: ["ignore", "pipe", "inherit"] });
   const closed = once(ping, "close");
   const came = new Set<number>();
   let more: (() => void) | undefined;
   createInterface({ input: ping.stdout }).on("line", (line) => {
-    const number = Number(/icmp_seq=(\d+) /.exec(line)?.[1] ?? 0);
+    const number = Number(/icmp_seq=(\d+) ttl/.exec(line)?.[1] ?? 0);
     if (number === 0) return;
     came.add(number);
     more?.();
@@ -38,9 +62,7 @@ export async function lostWhile(
     }
   };
   try {
-    await answers(3);
-    await work();
-    await answers(3);
+    await work(answers);
   } finally {
     ping.kill("SIGKILL");
     await closed;
