@@ -112,14 +112,14 @@ export async function openControl(
         void files.remove(keyPath);
       },
       onAdmission: (admission) => traversal.admit(fromBase64(admission) ?? new Uint8Array()),
-      onCall: (probe) => traversal.paths.called(probe),
+      onCall: (probe) => traversal.called(probe),
       onRefused: ({ code, message, final }) => {
         say({ connected: false, reason: message, refusal: final ? code : undefined });
         log.error("refused by the coordinator", { code, message });
       },
       onState: (state) => {
         say(state.connected ? state : { ...line, url: undefined, ...state });
-        traversal.setOnline(state.connected);
+        traversal.relays.setOnline(state.connected);
       },
     },
   );

@@ -3,8 +3,8 @@ import type { KeyPair } from "../kit/crypto.js";
 import { type Endpoint, tryEndpoint } from "../kit/endpoint.js";
 import { type Ip, tryIp } from "../kit/ip.js";
 import type { Key } from "../kit/key.js";
-import { type Millis, SECOND } from "../kit/time.js";
-import { chooseHome, RelayLatencies } from "../nat/relaychoice.js";
+import { MINUTE, type Millis, SECOND } from "../kit/time.js";
+import { chooseHome, RelayLatencies, type RelayLatency } from "../nat/relaychoice.js";
 import { RelayClient, type RelayState } from "../relay/client.js";
 import type { Clock } from "../sys/clock.js";
 import type { Log } from "../sys/log.js";
@@ -51,12 +51,21 @@ export type RelayMemory = { readonly home: string | undefined; readonly admissio
  */
 export const HOME_WAIT_MS: Millis = 300;
 
+/** A relay that was needed and not there in so many looks, one a second, is not counted on. */
+const MISSES_MAX = 5;
+/** Relays that are dialed to take the place of a home that is not there, the nearest. */
+const SUCCESSORS_MAX = 3;
+/** A home that was not there is not home again before, however near: what answers STUN may still refuse a connection. */
+const LEFT_FOR_MS: Millis = 5 * MINUTE;
+
 type Line = {
   readonly relay: MapRelay;
   readonly dialer: RelayDialer;
   readonly client: RelayClient;
   readonly stop: AbortController;
   state: RelayState;
+  /** Looks in a row at which it was needed and not there. */
+  misses: number;
 };
 
 /** The relays of the map: a connection kept to the one that is home, others while they are used. */
@@ -73,6 +82,9 @@ export class Relays {
   #formerHome: string | undefined;
   /** STUN has answered, or had its time. */
   #located = false;
+  #online = false;
+  /** When each was left because it was not there. */
+  readonly #left = new Map<string, Millis>();
   readonly #over = new AbortController();
 
   constructor(parts: RelaysParts, machineKey: KeyPair, events: RelaysEvents) {
@@ -110,7 +122,27 @@ export class Relays {
         line.stop.abort();
         this.#lines.delete(id);
       }
-    this.#choose(true);
+    for (const id of this.#left.keys()) if (!relays.some((relay) => relay.id === id)) this.#left.delete(id);
+    this.#choose();
+  }
+
+  /** Whether the coordinator is there: while it is not, peers could not hear of another home. */
+  setOnline(online: boolean): void {
+    this.#online = online;
+  }
+
+  /** Looks which relays are there, and for another home when it is not; the caller calls once a second. */
+  look(): void {
+    const before = [...this.#lines.values()].map(isMissing).join();
+    for (const line of this.#lines.values()) line.misses = line.client.look() ? line.misses + 1 : 0;
+    const home = this.#home === undefined ? undefined : this.#lines.get(this.#home);
+    if (this.#online && home !== undefined && isMissing(home)) this.#succeed(home.relay.id);
+    if (before !== [...this.#lines.values()].map(isMissing).join()) this.#events.onChange();
+  }
+
+  /** Home is asked whether it is there: a peer could not get through to it. */
+  doubt(): void {
+    if (this.#home !== undefined) this.#lines.get(this.#home)?.client.ask();
   }
 
   /** A new admission. */
@@ -128,17 +160,18 @@ export class Relays {
   }
 
   /** What a round of STUN has measured. */
-  measured(latencies: readonly { readonly relay: string; readonly roundTripMs: Millis }[], online: boolean): void {
+  measured(latencies: readonly RelayLatency[]): void {
     for (const { relay, roundTripMs } of latencies) this.#latencies.add(relay, roundTripMs, this.#parts.clock.now());
     this.#located = true;
-    this.#choose(online);
+    this.#choose();
   }
 
   /** Whether a peer with this home can be sent to by its relay. */
   reaches(id: string | undefined): boolean {
     const relay = this.#relays.find((one) => one.id === id);
     if (relay === undefined || this.#valid() === undefined) return false;
-    return this.#lines.get(relay.id)?.state.kind !== "waiting";
+    const line = this.#lines.get(relay.id);
+    return line === undefined || (line.state.kind !== "waiting" && !isMissing(line));
   }
 
   nameOf(id: string | undefined): string | undefined {
@@ -169,6 +202,7 @@ export class Relays {
   moved(): void {
     for (const { stop } of this.#lines.values()) stop.abort();
     this.#lines.clear();
+    this.#left.clear();
     this.#line(this.#home);
     this.#events.onChange();
   }
@@ -207,23 +241,43 @@ export class Relays {
     );
     if (!inTime || this.#located) return;
     this.#located = true;
-    this.#choose(true);
+    this.#choose();
   }
 
-  #choose(online: boolean): void {
+  #choose(): void {
+    const { clock } = this.#parts;
     const isRelay = (id: string | undefined): boolean => this.#relays.some((relay) => relay.id === id);
     const known = [this.#home, this.#formerHome].find(isRelay);
-    const latencies = this.#latencies.best(this.#parts.clock.now());
-    const ours = latencies.filter(({ relay }) => isRelay(relay));
+    const isLeft = (id: string): boolean => clock.now() - (this.#left.get(id) ?? -LEFT_FOR_MS) < LEFT_FOR_MS;
+    const latencies = this.#latencies.best(clock.now());
+    const ours = latencies.filter(({ relay }) => isRelay(relay) && !isLeft(relay));
     // Where STUN does not get through, any relay is better than none; where it may yet, it is worth a moment.
     const any = this.#located || this.#relays.length === 1 ? this.#relays[0]?.id : undefined;
-    const home = chooseHome(ours, known, online) ?? any;
-    if (home !== this.#home) {
-      if (this.#home !== undefined) this.#lines.get(this.#home)?.client.setHome(false);
-      this.#home = home;
-      this.#line(home)?.client.setHome(true);
-    }
+    this.#moveTo(chooseHome(ours, known, this.#online) ?? any);
     this.#events.onChange();
+  }
+
+  /** Only to a relay that is there: when this machine has lost its network, no relay is to blame. */
+  #succeed(home: string): void {
+    const now = this.#parts.clock.now();
+    const latencies = new Map(this.#latencies.best(now).map((one) => [one.relay, one.roundTripMs]));
+    const roundTripOf = ({ id }: MapRelay): Millis => latencies.get(id) ?? Number.MAX_SAFE_INTEGER;
+    const others = this.#relays.filter(({ id }) => id !== home).sort((a, b) => roundTripOf(a) - roundTripOf(b));
+    const lines = others.slice(0, SUCCESSORS_MAX).flatMap(({ id }) => this.#line(id) ?? []);
+    const found = lines.find(({ client, misses }) => client.connected && misses === 0);
+    for (const { client } of found === undefined ? lines : []) client.prepare();
+    if (found === undefined) return;
+    this.#parts.log.warn("the home relay is not there, another is home", { from: home, to: found.relay.id });
+    this.#left.set(home, now);
+    this.#moveTo(found.relay.id);
+    this.#events.onChange();
+  }
+
+  #moveTo(home: string | undefined): void {
+    if (home === this.#home) return;
+    if (this.#home !== undefined) this.#lines.get(this.#home)?.client.setHome(false);
+    this.#home = home;
+    this.#line(home)?.client.setHome(true);
   }
 
   #line(id: string | undefined): Line | undefined {
@@ -256,7 +310,7 @@ export class Relays {
         },
       },
     );
-    const line: Line = { relay, dialer, client, stop: new AbortController(), state: { kind: "idle" } };
+    const line: Line = { relay, dialer, client, stop: new AbortController(), state: { kind: "idle" }, misses: 0 };
     this.#lines.set(relay.id, line);
     void client.run(line.stop.signal);
     return line;
@@ -268,6 +322,8 @@ export class Relays {
     return token !== undefined && expiryOf(token) > this.#parts.clock.wall() ? token : undefined;
   }
 }
+
+const isMissing = ({ misses }: Line): boolean => misses >= MISSES_MAX;
 
 /** At byte 42 (wire/admission.ts). */
 const wireguardKeyOf = (token: Uint8Array): string => toHex(token.subarray(42, 74));

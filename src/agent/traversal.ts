@@ -83,7 +83,6 @@ export class Traversal {
   #said = "";
   #wanted = "";
   #settling: readonly Millis[] = [];
-  #online = false;
   /** WireGuard's interface has been seen. */
   #isOpen = false;
   #home: string | undefined;
@@ -113,7 +112,7 @@ export class Traversal {
       { ...parts, send: (to, datagram) => this.#backend?.probes?.send(to, datagram) },
       (one) => {
         this.#stun = one.report;
-        this.relays.measured(one.latencies, this.#online);
+        this.relays.measured(one.latencies);
         this.#told();
         for (const heard of this.#waiting) heard(one.report);
       },
@@ -152,9 +151,10 @@ export class Traversal {
     this.#events.onRelays(this.relays.memory);
   }
 
-  /** Whether the coordinator is there: while it is not, peers could not hear of another home. */
-  setOnline(online: boolean): void {
-    this.#online = online;
+  /** By a peer, through the coordinator: it does that when it does not get through to our home relay. */
+  called(probe: string): void {
+    this.relays.doubt();
+    this.paths.called(probe);
   }
 
   setSeen(seen: PublicAddresses): void {
@@ -164,6 +164,7 @@ export class Traversal {
 
   /** Looks whether the machine has moved, and asks STUN when it is time; the caller calls once a second. */
   look(): Move {
+    this.relays.look();
     const info = this.#parts.netInfo();
     const move = moveBetween(ownAddresses(this.#config, this.#info), ownAddresses(this.#config, info));
     this.#info = info;

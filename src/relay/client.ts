@@ -104,6 +104,22 @@ export class RelayClient {
     return this.#session !== undefined;
   }
 
+  /** Whether the relay is there: looks tell. */
+  ask(): void {
+    this.#session?.ping();
+  }
+
+  /** It may be needed soon: connects, and stays for IDLE_CLOSE_MS. */
+  prepare(): void {
+    this.#usedAt = this.#parts.clock.now();
+    if (this.#resting === "idle") this.#wake.abort();
+  }
+
+  /** True while the relay is needed and is not there, or does not answer. The caller calls once a second. */
+  look(): boolean {
+    return this.#needed() && (this.#session?.look() ?? true);
+  }
+
   /** The network changed: measures the connection, or ends the waiting for the next one. */
   hurry(): void {
     this.#session?.ping();

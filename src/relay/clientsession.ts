@@ -31,6 +31,8 @@ import { TurnMemory } from "./turnmemory.js";
 /** From the open stream to the welcome. */
 export const LOGIN_TIMEOUT_MS: Millis = 10 * SECOND;
 export const CLIENT_PING_EVERY_MS: Millis = 25 * SECOND;
+/** What was sent and is not answered for so long is followed by a ping: datagrams need no answer, a ping has one. */
+const ANSWER_MS: Millis = SECOND;
 /** What waits for a slow line: a quarter of a second of 16 Mbit/s; the oldest goes first. */
 const OUTBOX: OutboxLimits = {
   dataBytesMax: 524_288,
@@ -71,6 +73,8 @@ export type RelaySession = {
   /** Asks for DIAL_BACK to this port of the address the relay sees. */
   dialBack(asked: DialBack): void;
   ping(): void;
+  /** True while the relay does not answer; it is asked, so that it can. The caller calls once a second. */
+  look(): boolean;
   end(reason: string): void;
   readonly ended: Promise<RelayEnd>;
 };
@@ -93,6 +97,7 @@ export async function openRelaySession(
     renew: (admission) => session.note(encodeFrame(FRAME.renewal, admission)),
     dialBack: (asked) => session.note(encodeDialBack(asked)),
     ping: () => session.ping(),
+    look: () => session.look(),
     end: (reason) => session.end({ reason }),
     ended: session.ended,
   };
@@ -114,6 +119,8 @@ class Session {
   #transport: Transport | undefined;
   #in = false;
   #heardAt: Millis;
+  /** The first that was sent since the relay was last heard. */
+  #unansweredSince: Millis | undefined;
   #asked: { readonly ping: Uint8Array; readonly at: Millis } | undefined;
   #restarting: Restarting | undefined;
 
@@ -154,6 +161,7 @@ class Session {
     stream.listen({
       data: (chunks) => {
         this.#heardAt = clock.now();
+        this.#unansweredSince = undefined;
         this.#reader.push(chunks);
       },
       written: () => this.#outbox.written(clock.now()),
@@ -182,13 +190,13 @@ class Session {
     frame.set(to, HEADER_BYTES);
     frame.set(datagram, HEADER_BYTES + KEY_BYTES);
     this.#outbox.add(type === FRAME.probe ? "probe" : "data", frame, 1);
-    this.#outbox.flush(this.#parts.clock.now());
+    this.#flush();
   }
 
   note(frame: Uint8Array): void {
     if (this.#over.signal.aborted) return;
     this.#outbox.add("note", frame, 1);
-    this.#outbox.flush(this.#parts.clock.now());
+    this.#flush();
   }
 
   ping(): void {
@@ -197,12 +205,25 @@ class Session {
     this.note(encodeFrame(FRAME.ping, this.#asked.ping));
   }
 
+  look(): boolean {
+    const since = this.#unansweredSince;
+    if (since === undefined || this.#parts.clock.now() - since < ANSWER_MS) return false;
+    if (this.#asked === undefined || this.#asked.at < since) this.ping();
+    return true;
+  }
+
   end(end: RelayEnd): void {
     if (this.#over.signal.aborted) return;
     this.#over.abort();
     this.#in = false;
     this.#settle(this.#restarting === undefined ? end : { ...end, restarting: this.#restarting });
     this.#parts.stream.end();
+  }
+
+  #flush(): void {
+    const now = this.#parts.clock.now();
+    this.#unansweredSince ??= now;
+    this.#outbox.flush(now);
   }
 
   async #keepAlive(): Promise<void> {

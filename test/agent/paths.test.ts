@@ -14,6 +14,7 @@ const FIRST_ANSWER_MS: Millis = 1_000;
 const DIRECT_MS: Millis = 2_000;
 const RECOVERED_MS: Millis = 7_000;
 const MOVED_MS: Millis = 5_000;
+const RELAY_DIED_MS: Millis = 10_000;
 const ROUND_TRIP_MS: Millis = 500;
 const EVERY_MS: Millis = 100;
 /** They are as near as each other: which one is measured as nearer is this machine's doing. */
@@ -204,11 +205,12 @@ describe("a device whose WireGuard is not our own", () => {
 describe("two devices behind routers that choose another port for every destination", () => {
   const world = new PathsWorld("exn-ah-");
   let laptop: PlacedAgent;
+  let home: PlacedAgent;
   let address = "";
   before(async () => {
     await world.open();
     await Promise.all((["a", "b"] as const).map((side) => world.nat(side, "hard")));
-    [laptop] = await bothUp(world, ["laptop", "home"]);
+    [laptop, home] = await bothUp(world, ["laptop", "home"]);
     address = await addressOf(laptop, "home");
   });
   after(() => world.close());
@@ -227,6 +229,22 @@ describe("two devices behind routers that choose another port for every destinat
     assert.match(pinged.relay ?? "", A_RELAY);
     assert.deepEqual([pinged.peer, pinged.path, pinged.why], ["home", "relayed", why]);
     assert.ok(pinged.roundTripMs !== undefined);
+  });
+
+  test("the relay in use loses its power: within 10 s both are at the other one", async (t) => {
+    const dead = (await home.status()).homeRelay ?? "";
+    const other = dead === "relay-1" ? "relay-2" : "relay-1";
+    const at = `ip daddr ${MIDDLES[dead === "relay-1" ? 0 : 1]}`;
+    pace.begin();
+    const { silenceMs } = await silenceWhile(laptop, address, async () => {
+      await world.cut(`${at} tcp dport 443`, `${at} udp dport 3478`);
+      for (const agent of [laptop, home])
+        await until("the other relay is home", async () => (await agent.status()).homeRelay === other);
+      await until("the peer is there", async () => (await laptop.peer("home"))?.relay === other);
+    });
+    t.diagnostic(`silent for ${silenceMs} ms`);
+    assert.ok(silenceMs <= pace.allows(RELAY_DIED_MS), `silent for ${silenceMs} ms`);
+    await world.cut();
   });
 
   test("everything goes through the exit node by the relay, whose own connection keeps out of the tunnel", async () => {
