@@ -15,6 +15,7 @@ const HOME_IPV4 = "203.0.113.77";
 const WEB = "192.0.2.80";
 const ORDINARY: Row = { left: "ordinary", right: "ordinary" };
 const MB = 1_000_000;
+const [CHATTER_BYTES, CHATTER_MS] = [20_000, 10_000];
 
 const whoami = async (): Promise<string> =>
   (await world.at("laptop", "curl", "-4", "-s", "-m", "30", "http://whoami.lab/")).stdout.trim();
@@ -84,10 +85,12 @@ describe("a direct path", () => {
   test("carries 20 MB of which the coordinator and the relays see nothing", async () => {
     await beginDirect();
     const before = await vpsBytes();
+    const began = performance.now();
     arrived(await download(20 * MB, 20 * MB), 20 * MB);
     const through = (await vpsBytes()) - before;
-    // What the agents say to coordinator and relays meanwhile is a few thousand.
-    assert.ok(through < 200_000, `${through} bytes went through the vps`);
+    // What the agents say to coordinator and relays meanwhile is a few thousand, and more when it takes longer.
+    const allowed = CHATTER_BYTES * Math.max(1, (performance.now() - began) / CHATTER_MS);
+    assert.ok(through < allowed, `${through} bytes went through the vps`);
   });
 
   test("dies without a word: traffic is on the relay within 7 s, a TCP connection survives, and it gets direct again", async () => {
