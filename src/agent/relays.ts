@@ -265,8 +265,10 @@ export class Relays {
     const others = this.#relays.filter(({ id }) => id !== home).sort((a, b) => roundTripOf(a) - roundTripOf(b));
     const lines = others.slice(0, SUCCESSORS_MAX).flatMap(({ id }) => this.#line(id) ?? []);
     const found = lines.find(({ client, misses }) => client.connected && misses === 0);
-    for (const { client } of found === undefined ? lines : []) client.prepare();
-    if (found === undefined) return;
+    if (found === undefined) {
+      for (const { client } of lines) client.prepare();
+      return;
+    }
     this.#parts.log.warn("the home relay is not there, another is home", { from: home, to: found.relay.id });
     this.#left.set(home, now);
     this.#moveTo(found.relay.id);

@@ -72,11 +72,17 @@ test("when no probe gets through, WireGuard tries the endpoints by itself", asyn
   await agent.stop();
 });
 
-test("a relay is dialed with the admission of the last run while the coordinator is away", async () => {
+/** A network with one relay, which would let the device in. */
+function withRelay(): World {
   const world = new World();
   world.coordinator.map = { ...PROBING, relays: [RELAY] };
   const keys = { machineKey: DISCOVERY, publicKey: DISCOVERY };
   world.coordinator.admission = toBase64(issueAdmission(systemRandom(32), { ...keys, now: world.clock.wall() }));
+  return world;
+}
+
+test("a relay is dialed with the admission of the last run while the coordinator is away", async () => {
+  const world = withRelay();
   const first = await world.start();
   await world.clock.advance(SECOND);
   assert.ok(world.relaysDialed.includes("near.example"));
@@ -91,10 +97,7 @@ test("a relay is dialed with the admission of the last run while the coordinator
 });
 
 test("a restarted agent greets with the home relay that it had, and dials it, before any STUN server has answered", async () => {
-  const world = new World();
-  world.coordinator.map = { ...PROBING, relays: [RELAY] };
-  const keys = { machineKey: DISCOVERY, publicKey: DISCOVERY };
-  world.coordinator.admission = toBase64(issueAdmission(systemRandom(32), { ...keys, now: world.clock.wall() }));
+  const world = withRelay();
   const first = await world.start();
   const other = { ...RELAY, id: "r0", name: "other", url: "https://other.example", stunPort: 3_478 };
   world.coordinator.push({ ...PROBING, seq: 8, relays: [other, RELAY] });
