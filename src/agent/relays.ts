@@ -53,7 +53,7 @@ export const HOME_WAIT_MS: Millis = 300;
 
 /** A relay that was needed and not there in so many looks, one a second, is not counted on. */
 const MISSES_MAX = 5;
-/** Relays that are dialed to take the place of a home that is not there, the nearest. */
+/** Relays that are dialed at a time to take the place of a home that is not there, the nearest. */
 const SUCCESSORS_MAX = 3;
 /** A home that was not there is not home again before, however near: what answers STUN may still refuse a connection. */
 const LEFT_FOR_MS: Millis = 5 * MINUTE;
@@ -261,8 +261,10 @@ export class Relays {
   #succeed(home: string): void {
     const now = this.#parts.clock.now();
     const latencies = new Map(this.#latencies.best(now).map((one) => [one.relay, one.roundTripMs]));
-    const roundTripOf = ({ id }: MapRelay): Millis => latencies.get(id) ?? Number.MAX_SAFE_INTEGER;
-    const others = this.#relays.filter(({ id }) => id !== home).sort((a, b) => roundTripOf(a) - roundTripOf(b));
+    // Those that were tried for nothing come last: however many of the near ones are gone, one further away has its turn.
+    const rankOf = ({ id }: MapRelay): number =>
+      isMissing(this.#lines.get(id)) ? Number.MAX_VALUE : (latencies.get(id) ?? Number.MAX_SAFE_INTEGER);
+    const others = this.#relays.filter(({ id }) => id !== home).sort((a, b) => rankOf(a) - rankOf(b));
     const lines = others.slice(0, SUCCESSORS_MAX).flatMap(({ id }) => this.#line(id) ?? []);
     const found = lines.find(({ client, misses }) => client.connected && misses === 0);
     if (found === undefined) {
@@ -325,7 +327,7 @@ export class Relays {
   }
 }
 
-const isMissing = ({ misses }: Line): boolean => misses >= MISSES_MAX;
+const isMissing = (line: Line | undefined): boolean => line !== undefined && line.misses >= MISSES_MAX;
 
 /** At byte 42 (wire/admission.ts). */
 const wireguardKeyOf = (token: Uint8Array): string => toHex(token.subarray(42, 74));

@@ -17,8 +17,10 @@ import { LabClock } from "./labclock.js";
 
 /** `silent`: what is sent to it is lost, and so is what it sends, as when its machine loses power. */
 type Health = "up" | "silent" | "refuses";
-const IDS = ["near", "far"] as const;
+const IDS = ["near", "far", "north", "east", "south"] as const;
 type Id = (typeof IDS)[number];
+/** Those that the coordinator tells of, where a test needs no more. */
+const PAIR: readonly Id[] = ["near", "far"];
 
 /** One end of a connection in memory. */
 class End implements ByteStream {
@@ -70,9 +72,9 @@ class End implements ByteStream {
 
 class World {
   readonly clock = new LabClock();
-  readonly health: Record<Id, Health> = { near: "up", far: "up" };
+  readonly health: Record<Id, Health> = { near: "up", far: "up", north: "up", east: "up", south: "up" };
   readonly dialed: string[] = [];
-  readonly #open: Record<Id, End[]> = { near: [], far: [] };
+  readonly #open: Record<Id, End[]> = { near: [], far: [], north: [], east: [], south: [] };
   readonly #services = new Map<string, RelayService>(IDS.map((id) => [id, this.#service()]));
   readonly relays = new Relays(
     {
@@ -85,10 +87,10 @@ class World {
     { onDatagram: () => undefined, onProbe: () => undefined, onChange: () => undefined },
   );
 
-  async begin(): Promise<void> {
+  async begin(relays: readonly Id[] = PAIR): Promise<void> {
     this.admit();
     this.relays.setOnline(true);
-    this.relays.setRelays(IDS.map(relayOf));
+    this.relays.setRelays(relays.map(relayOf));
     this.measure();
     await this.pass(2);
     assert.deepEqual([this.relays.home, this.relays.isConnected("near")], ["near", true]);
@@ -159,9 +161,9 @@ const relayOf = (id: Id): MapRelay => ({
   ...{ id, name: `${id} relay`, url: `https://${id}`, stunPort: 3_478, relayKey: keyOf(RELAY_KEY.publicKey) },
 });
 
-async function inWorld(check: (world: World) => Promise<void>): Promise<void> {
+async function inWorld(check: (world: World) => Promise<void>, relays?: readonly Id[]): Promise<void> {
   const world = new World();
-  await world.begin();
+  await world.begin(relays);
   await check(world);
   await world.close();
 }
@@ -195,11 +197,18 @@ test("and one that is not there when the agent starts, home of its last run", as
   world.health.near = "silent";
   world.relays.recall({ home: "near", admission: admissionOf("laptop", { now: world.clock.wall() }) });
   world.relays.setOnline(true);
-  world.relays.setRelays(IDS.map(relayOf));
+  world.relays.setRelays(PAIR.map(relayOf));
   assert.equal(world.relays.home, "near");
   assert.ok((await world.untilHome("far")) <= 8);
   await world.close();
 });
+
+test("however many of the nearest are gone with it, the one that is left is home", () =>
+  inWorld(async (world) => {
+    for (const id of IDS) if (id !== "south") world.health[id] = "silent";
+    world.relays.doubt();
+    assert.ok((await world.untilHome("south")) <= 14);
+  }, IDS));
 
 test("a relay that answers keeps its home, though no peer answers through it", () =>
   inWorld(async (world) => {
@@ -209,7 +218,7 @@ test("a relay that answers keeps its home, though no peer answers through it", (
 
 test("a machine that has lost its network blames no relay: its home is home when the network is back", () =>
   inWorld(async (world) => {
-    for (const id of IDS) world.health[id] = "silent";
+    for (const id of PAIR) world.health[id] = "silent";
     await world.pass(40, talk(world));
     assert.equal(world.relays.home, "near");
     // The old connection is still there, as TCP's is.
@@ -254,7 +263,7 @@ test("without another relay nothing is left, and an admission that has run out i
     world.kill("near");
     await world.pass(30);
     assert.equal(world.relays.home, "near");
-    world.relays.setRelays(IDS.map(relayOf));
+    world.relays.setRelays(PAIR.map(relayOf));
     await world.clock.advance(ADMISSION_LIFETIME_MS);
     const dialed = world.dialed.length;
     await world.pass(30);
