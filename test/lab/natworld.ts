@@ -186,16 +186,19 @@ const PROBE = `
 const { createSocket } = require("dgram"), sockets = new Map(), tell = (value) => console.log(JSON.stringify(value));
 const open = (port, six) => {
   const key = port + (six ? "/6" : "/4");
-  if (!sockets.has(key)) sockets.set(key, new Promise((resolve) => {
+  if (!sockets.has(key)) sockets.set(key, new Promise((resolve, reject) => {
     const socket = createSocket({ type: six ? "udp6" : "udp4", ipv6Only: six });
     socket.on("message", (m, from) => tell({ text: String(m), from: from.address, port: from.port, on: port }));
-    socket.on("error", () => undefined).bind(port, () => resolve(socket));
+    socket.on("error", reject).bind(port, () => resolve(socket));
   }));
   return sockets.get(key);
 };
 tell({});
 require("readline").createInterface({ input: process.stdin }).on("line", async (line) => {
   const { port, to, toPort, text } = JSON.parse(line);
-  if (to === "") { await open(port, false); await open(port, true); return tell({ answer: "listening" }); }
-  (await open(port, to.includes(":"))).send(text, toPort, to, (error) => tell({ answer: error ? error.code : "sent" }));
+  try {
+    if (to === "") { await open(port, false); await open(port, true); return tell({ answer: "listening" }); }
+    const socket = await open(port, to.includes(":"));
+    socket.send(text, toPort, to, (error) => tell({ answer: error ? error.code : "sent" }));
+  } catch (error) { tell({ answer: error.code }); }
 });`;
