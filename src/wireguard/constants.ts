@@ -46,6 +46,11 @@ export const PACKET_BYTES_MAX = 65_456;
 export const COOKIE_LATENCY_MS = 5 * SECOND;
 /** After two crossing handshakes one side leaves the renewal to the other for this long: two retries. */
 export const REKEY_YIELD_MS = 2 * REKEY_TIMEOUT_MS;
+/**
+ * How long the answer to an initiation may take. Within it a peer that has moved is sent the same one again: if it was
+ * lost, it is the first, and if it was not, it is dropped as a replay, where a new one would make its answer void.
+ */
+export const ANSWER_MS = SECOND;
 /** A peer's initiations are taken no faster, so that a replaying attacker gains nothing from a burst. */
 export const INITIATION_GAP_MS = 20;
 /** Timestamps are rounded down to this: a finer one would tell how far the clock is off (2^24 ns in the kernel). */

@@ -1,7 +1,7 @@
 import { dh, type KeyPair } from "../kit/crypto.js";
 import { KEY_BYTES } from "../kit/key.js";
 import type { Millis } from "../kit/time.js";
-import { INITIATION_GAP_MS } from "./constants.js";
+import { ANSWER_MS, INITIATION_GAP_MS } from "./constants.js";
 import { CookieJar } from "./cookie.js";
 import type { Counters } from "./counters.js";
 import {
@@ -31,6 +31,14 @@ export type NegotiationParts = {
   timestamp(): Uint8Array;
 };
 
+/** An initiation of ours that is under way. */
+type Pending = {
+  readonly initiated: Initiated;
+  readonly index: number;
+  readonly message: Initiation;
+  readonly at: Millis;
+};
+
 /** §5.4: Q is zeros when there is none. */
 const NO_PRESHARED_KEY = new Uint8Array(KEY_BYTES);
 const LONG_AGO: Millis = Number.NEGATIVE_INFINITY;
@@ -47,7 +55,7 @@ export class Negotiation {
   readonly #publicKey: Uint8Array;
   #presharedKey: Uint8Array = NO_PRESHARED_KEY;
   #known: Remote | undefined;
-  #pending: { readonly initiated: Initiated; readonly index: number } | undefined;
+  #pending: Pending | undefined;
   #greatestTimestamp: Uint8Array = new Uint8Array(TAI64N_BYTES);
   #takenAt = LONG_AGO;
 
@@ -86,8 +94,14 @@ export class Negotiation {
       counters.handshakesInvalid++;
       return undefined;
     }
-    this.#pending = { initiated: created.initiated, index };
+    this.#pending = { initiated: created.initiated, index, message: created.message, at: now };
     return this.#signed(created.message, now);
+  }
+
+  /** The initiation under way once more, to be sent elsewhere; undefined when it should have been answered by now. */
+  again(now: Millis): Uint8Array | undefined {
+    const pending = this.#pending;
+    return pending === undefined || now - pending.at >= ANSWER_MS ? undefined : this.#signed(pending.message, now);
   }
 
   /** Answers an initiation that `state` has read as far as its sender: the response, and the session it makes. */

@@ -3,7 +3,7 @@ import { type Endpoint, formatEndpoint } from "../kit/endpoint.js";
 import { type Key, keyBytes, keyOf } from "../kit/key.js";
 import { type Millis, SECOND } from "../kit/time.js";
 import type { AllowedIps } from "./allowedips.js";
-import { PADDING_BYTES, REKEY_JITTER_MS, REKEY_ON_RECEIVE_AFTER_MS, REKEY_TIMEOUT_MS } from "./constants.js";
+import { ANSWER_MS, PADDING_BYTES, REKEY_JITTER_MS, REKEY_ON_RECEIVE_AFTER_MS, REKEY_TIMEOUT_MS } from "./constants.js";
 import type { Counters } from "./counters.js";
 import type { Effect } from "./effect.js";
 import type { Symmetric } from "./handshake.js";
@@ -56,7 +56,8 @@ export class Peer {
   #wantedEndpoint: string | undefined;
   #endpoint: Endpoint | undefined;
   readonly #staged = new Staged();
-  #handshakeSentAt = LONG_AGO;
+  /** No handshake of ours begins before. */
+  #handshakeFrom = LONG_AGO;
   #handshakeDoneAt: Millis | undefined;
   #receivedBytes = 0;
   #sentBytes = 0;
@@ -104,8 +105,8 @@ export class Peer {
     this.#wantedEndpoint = formatEndpoint(endpoint);
     this.#endpoint = endpoint;
     if (!this.timers.handshaking || before === this.#wantedEndpoint) return;
-    this.#handshakeSentAt = LONG_AGO;
-    this.initiate(now, "wanted", out);
+    this.#handshakeFrom = LONG_AGO;
+    this.initiate(now, "moved", out);
   }
 
   /** Forgets every key and gives every index back; the peer is gone, or our own key changed. */
@@ -192,21 +193,19 @@ export class Peer {
   // ── Handshakes ──
 
   /** §6.4: sends an initiation, no more often than every REKEY_TIMEOUT_MS, and sees to it that one follows. */
-  initiate(now: Millis, reason: "wanted" | "retry", out: Effect[]): void {
-    if (reason === "wanted") this.timers.attemptWanted(now);
-    if (this.#endpoint === undefined || now - this.#handshakeSentAt < REKEY_TIMEOUT_MS) {
-      if (this.#endpoint === undefined) this.#device.counters.noEndpoint++;
-      const sentAt = this.#endpoint === undefined ? now : this.#handshakeSentAt;
-      if (!this.timers.handshaking) this.timers.retryAfter(sentAt, this.#jitter());
+  initiate(now: Millis, reason: "wanted" | "moved" | "retry", out: Effect[]): void {
+    if (reason !== "retry") this.timers.attemptWanted(now);
+    if (this.#endpoint === undefined) this.#device.counters.noEndpoint++;
+    const from = this.#endpoint === undefined ? now + REKEY_TIMEOUT_MS : this.#handshakeFrom;
+    if (now < from) {
+      if (!this.timers.handshaking) this.timers.retryAt(from, this.#jitter());
       return;
     }
-    const datagram = this.#negotiation.initiate(now);
-    if (datagram === undefined) {
-      this.#giveUp(now);
-      return;
-    }
-    this.#sendHandshake(datagram, now, out);
-    this.timers.retryAfter(now, this.#jitter());
+    const again = reason === "moved" ? this.#negotiation.again(now) : undefined;
+    const datagram = again ?? this.#negotiation.initiate(now);
+    if (datagram === undefined) return this.#giveUp(now);
+    this.#sendHandshake(datagram, now, out, again === undefined ? REKEY_TIMEOUT_MS : ANSWER_MS);
+    this.timers.retryAt(this.#handshakeFrom, this.#jitter());
   }
 
   /** An initiation whose sealed static key is this peer's; `state` has read as far as that (§5.4.2). */
@@ -234,8 +233,8 @@ export class Peer {
     this.#negotiation.takeCookie(message, now);
   }
 
-  #sendHandshake(datagram: Uint8Array, now: Millis, out: Effect[]): void {
-    this.#handshakeSentAt = now;
+  #sendHandshake(datagram: Uint8Array, now: Millis, out: Effect[], patience: Millis = REKEY_TIMEOUT_MS): void {
+    this.#handshakeFrom = now + patience;
     this.timers.authenticSent(now);
     this.#sentBytes += this.#transmit(datagram, out);
   }

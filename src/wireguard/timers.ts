@@ -1,5 +1,5 @@
 import type { Millis } from "../kit/time.js";
-import { KEEPALIVE_TIMEOUT_MS, REKEY_ATTEMPT_MS, REKEY_TIMEOUT_MS, SILENCE_MS, ZERO_AFTER_MS } from "./constants.js";
+import { KEEPALIVE_TIMEOUT_MS, REKEY_ATTEMPT_MS, SILENCE_MS, ZERO_AFTER_MS } from "./constants.js";
 
 const NEVER: Millis = Number.POSITIVE_INFINITY;
 
@@ -59,9 +59,9 @@ export class Timers {
     this.#attemptUntil = now + REKEY_ATTEMPT_MS;
   }
 
-  /** §6.4: an initiation went out at `sentAt`; without an answer the next follows, or the attempt ends. */
-  retryAfter(sentAt: Millis, jitterMs: Millis): void {
-    this.#retryAt = Math.min(sentAt + REKEY_TIMEOUT_MS + jitterMs, this.#attemptUntil);
+  /** §6.4: an initiation went out; without an answer the next follows from `at` on, or the attempt ends. */
+  retryAt(at: Millis, jitterMs: Millis): void {
+    this.#retryAt = Math.min(at + jitterMs, this.#attemptUntil);
   }
 
   handshakeDone(): void {

@@ -168,6 +168,44 @@ test("a newly wanted endpoint is tried at once while a handshake waits", () => {
   assert.deepEqual(right.delivered, [ping(1)]);
 });
 
+test("a peer that moves while its answer is on the way is sent the same initiation again, and the answer counts", () => {
+  const world = new World();
+  const { left, right } = pairIn(world);
+  world.send(left, ping(1));
+  world.run(15); // of the 20 of a round trip
+  world.carry(left, left.device.point(right.publicKey, parseEndpoint("203.0.113.1:1"), world.now));
+  world.run(100);
+  assert.deepEqual(right.delivered, [ping(1)]);
+  const initiations = world.sent.filter(({ datagram }) => datagram[0] === 1);
+  assert.deepEqual(initiations[1]?.datagram, initiations[0]?.datagram);
+});
+
+test("where it was lost, the same one is the first to arrive", () => {
+  const world = new World();
+  const { left, right } = pairIn(world);
+  world.configure(left, [peerOf(right, ["10.0.0.2/32"], { endpoint: parseEndpoint("203.0.113.1:1") })]);
+  world.send(left, ping(1));
+  world.run(30);
+  world.carry(left, left.device.point(right.publicKey, right.endpoint, world.now));
+  world.run(100);
+  assert.deepEqual(right.delivered, [ping(1)]);
+});
+
+test("and where its answer was lost, a new one follows after a second in place of five", () => {
+  const world = new World();
+  const { left, right } = pairIn(world);
+  world.passes = (datagram) => datagram[0] !== 2;
+  world.send(left, ping(1));
+  world.run(30);
+  world.configure(left, [peerOf(right, ["10.0.0.2/32"], { endpoint: parseEndpoint("203.0.113.1:1") })]);
+  world.carry(left, left.device.point(right.publicKey, right.endpoint, world.now));
+  world.passes = () => true;
+  world.run(900);
+  assert.deepEqual(right.delivered, []);
+  world.run(500);
+  assert.deepEqual(right.delivered, [ping(1)]);
+});
+
 test("a packet for a peer without endpoint waits until one is configured", () => {
   const world = new World();
   const { left, right } = pairIn(world);
