@@ -10,6 +10,7 @@ import { obstacleBetween, type Standing, sameStanding, searchesBehind } from "./
 import { type Path, type PathEffect, type Route, sameRoute } from "./path.js";
 import { GOOD_ENOUGH_MS, isBetter } from "./pathchoice.js";
 import { UDP_OVERHEAD_BYTES } from "./pathmtu.js";
+import { Search } from "./search.js";
 import { Pings, sameWay, type Trial, Trials } from "./trials.js";
 
 /**
@@ -24,15 +25,12 @@ import { Pings, sameWay, type Trial, Trials } from "./trials.js";
 
 /** Without traffic for so long nothing is sent any more. */
 export const ACTIVE_MS: Millis = 45 * SECOND;
-/** A search: all endpoints are pinged at these moments after its beginning. */
-const ROUNDS_MS: readonly Millis[] = [0, 200, 500, 1_000, 1_700];
-const SEARCH_MS: Millis = 2_500;
 /** Between searches that found nothing. Never above 45 s: a path that returns is used again within a minute. */
 const RETRIES_MS: readonly Millis[] = [5 * SECOND, 10 * SECOND, 20 * SECOND, 30 * SECOND, 45 * SECOND];
 /** No endpoint is pinged twice within this, whoever asks for it. */
 const PING_GAP_MS: Millis = 100;
-/** Guessing begins when the ordinary search had its chance, if the peer has called just now: it does its half then. */
-const [GUESS_AFTER_MS, CALL_FRESH_MS] = [1_500, 30 * SECOND];
+/** Guessing begins if the peer has called just now: it does its half then. */
+const CALL_FRESH_MS: Millis = 30 * SECOND;
 /** Calls of a peer that are listened to: so many at once, then one a second. */
 const CALLS_MAX = { perSecond: 1, burst: 6 } as const;
 
@@ -65,7 +63,7 @@ export class Pathfinder {
 
   #activeUntil: Millis = -Infinity;
   #wokenAt: Millis = -Infinity;
-  #search: { readonly startedAt: Millis; rounds: number } | undefined;
+  #search: Search | undefined;
   #retryAt: Millis = -Infinity;
   #retries = 0;
   /** The peer sends to an address we have left, until it hears of it: a direct path of ours alone is half a path. */
@@ -99,7 +97,7 @@ export class Pathfinder {
   /** When tick() is next due; undefined while nothing will happen by itself. */
   get deadline(): Millis | undefined {
     const times = [this.#guessing.deadline];
-    if (this.#search !== undefined) times.push(this.#search.startedAt + (ROUNDS_MS[this.#search.rounds] ?? SEARCH_MS));
+    if (this.#search !== undefined) times.push(this.#search.deadline);
     if (this.#isActive) {
       times.push(this.#activeUntil);
       if (this.#direct !== undefined) times.push(this.#direct.deadline(this.#wokenAt));
@@ -246,7 +244,7 @@ export class Pathfinder {
   }
 
   #startSearch(now: Millis): void {
-    this.#search = { startedAt: now, rounds: 0 };
+    this.#search = new Search(now);
     this.#call();
   }
 
@@ -259,15 +257,11 @@ export class Pathfinder {
   #goOnSearching(now: Millis): void {
     const search = this.#search;
     if (search === undefined) return;
-    const age = now - search.startedAt;
-    if (age >= (ROUNDS_MS[search.rounds] ?? Infinity)) {
-      search.rounds = ROUNDS_MS.filter((at) => at <= age).length;
-      if (this.#direct === undefined) this.#pingAll(now);
-    }
+    if (search.takeRound(now) && this.#direct === undefined) this.#pingAll(now);
     const isCalled = now - this.#calledAt < CALL_FRESH_MS;
-    if (this.#direct === undefined && age >= GUESS_AFTER_MS && isCalled)
+    if (this.#direct === undefined && search.mayGuess(now) && isCalled)
       this.#do(this.#guessing.begin(this.#here, this.#there, now));
-    if (age < SEARCH_MS) return;
+    if (!search.isOver(now)) return;
     this.#search = undefined;
     this.#searches += 1;
     this.#retryAt = now + (RETRIES_MS[Math.min(this.#retries, RETRIES_MS.length - 1)] ?? 0);
@@ -344,6 +338,7 @@ export class Pathfinder {
       this.#direct.inDoubt = true;
       this.#ping(this.#direct.trial, now);
     } else if (this.#search === undefined) this.#startSearch(now);
+    else if (this.#search.callBack(now)) this.#call();
     this.#pingAll(now);
   }
 }

@@ -108,6 +108,25 @@ test("ports are guessed with 256 sockets, which are closed but for those the pee
   assert.ok(isDirect(lab));
 });
 
+for (const [left, right] of [
+  ["symmetric", "IPv4 only"],
+  ["IPv4 only", "symmetric"],
+] as const)
+  test(`${left} finds ${right}, who had begun to look before it was there, by guessing in its first search`, () => {
+    const times = SEEDS.map((seed) => {
+      const lab = new Lab(left, right, seed);
+      lab.right.start(lab.left);
+      lab.right.talk(true);
+      lab.run(500 + 200 * seed);
+      lab.left.start(lab.right);
+      lab.left.talk(true);
+      const startedAt = lab.internet.now;
+      return (runUntilDirect(lab, 20_000) ?? Infinity) - startedAt;
+    });
+    assert.ok(median(times) <= 5_000, times.join(" "));
+    assert.ok(times.filter((time) => time <= 8_000).length >= 9, times.join(" "));
+  });
+
 test("one relay that answers STUN on two ports is enough for ports to be guessed, and on one port is not", () => {
   const metWith = (stun: Stun): boolean =>
     runUntilDirect(new Lab("symmetric", "IPv4 only", 3, 0, stun).start(), 20_000) !== undefined;
