@@ -203,7 +203,7 @@ export class Peer {
     }
     const again = reason === "moved" ? this.#negotiation.again(now) : undefined;
     const datagram = again ?? this.#negotiation.initiate(now);
-    if (datagram === undefined) return this.#giveUp(now);
+    if (datagram === undefined) return void this.#giveUp(now);
     this.#sendHandshake(datagram, now, out, again === undefined ? REKEY_TIMEOUT_MS : ANSWER_MS);
     this.timers.retryAt(this.#handshakeFrom, this.#jitter());
   }
