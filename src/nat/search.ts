@@ -5,7 +5,7 @@ const ROUNDS_MS: readonly Millis[] = [0, 200, 500, 1_000, 1_700];
 const SEARCH_MS: Millis = 2_500;
 /** Guessing begins when the ordinary search had its chance. */
 const GUESS_AFTER_MS: Millis = 1_500;
-/** By then the call that began it has arrived, over the longest way. */
+/** By then the call that began it has arrived, if the peer was there for it. */
 const CALL_ARRIVES_MS: Millis = 500;
 
 /** One search for a direct path: begun with a call to the peer, over some seconds later. */
